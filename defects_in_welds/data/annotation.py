@@ -1,0 +1,108 @@
+"""What a data set says about its radiographs, whatever format it is written in."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class DataError(Exception):
+    """The data cannot be used; the message names the file, the line and what to do."""
+
+
+class Split(StrEnum):
+    """The part of the work that a radiograph serves."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class FindingKind(StrEnum):
+    """What can be wrong with a data set. ``dataset_checks.py`` says what is done about each."""
+
+    UNREADABLE_IMAGE = "unreadable_image"
+    BROKEN_LABEL = "broken_label"
+    UNKNOWN_CLASS = "unknown_class"
+    BOX_OUTSIDE_IMAGE = "box_outside_image"
+    EMPTY_BOX = "empty_box"
+    INVERTED_BOX = "inverted_box"
+    DUPLICATED_IMAGE = "duplicated_image"
+    NEAR_DUPLICATE_ACROSS_SPLITS = "near_duplicate_across_splits"
+    IMAGE_WITHOUT_LABEL = "image_without_label"
+    LABEL_WITHOUT_IMAGE = "label_without_image"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, or worth knowing, in a data set.
+
+    Attributes:
+        kind: What it is.
+        path: File, relative to the data set's folder.
+        line: Line of that file, from 1; None where it concerns the whole file.
+        message: One sentence with the offending value.
+    """
+
+    kind: FindingKind
+    path: str
+    line: int | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One true flaw as somebody marked it, not yet checked.
+
+    Attributes:
+        box_xyxy: Half-open box as the file has it, in pixels; may be outside, empty or inverted.
+        defect_class: Name of the class.
+        path: File that holds it, relative to the data set's folder.
+        line: Line in that file, from 1; for COCO JSON the annotation's id; None where the format has neither.
+        difficult: Marked as hard to see: counts neither as a miss nor as a false call.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    defect_class: str
+    path: str
+    line: int | None = None
+    difficult: bool = False
+
+
+@dataclass(frozen=True)
+class AnnotatedRadiograph:
+    """An image file and the flaws marked on it.
+
+    Attributes:
+        image_path: The file.
+        name: Its path relative to the data set's folder, with forward slashes: unique, and the order of the films.
+        annotations: In the order of the file; empty for a defect-free film.
+        split: Where the data set itself puts it, or None.
+        weld: The weld that it shows, where the data set says so: films of one weld stay in one split.
+        pixel_pitch_mm: Where the annotations say it, in mm; it goes before the image file's own.
+    """
+
+    image_path: Path
+    name: str
+    annotations: tuple[Annotation, ...]
+    split: Split | None = None
+    weld: str | None = None
+    pixel_pitch_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class AnnotatedDataset:
+    """A data set as read from its folder.
+
+    Attributes:
+        root: Its folder.
+        annotation_format: Name of the format it was read as.
+        defect_classes: Class names in order of their ids; the background is not among them.
+        radiographs: Sorted by name.
+        findings: What the reader found broken; nothing is passed over in silence.
+    """
+
+    root: Path
+    annotation_format: str
+    defect_classes: tuple[str, ...]
+    radiographs: tuple[AnnotatedRadiograph, ...]
+    findings: tuple[Finding, ...]

@@ -1,0 +1,435 @@
+"""The schema of ``configs/params.yaml`` and the way to read it.
+
+The dataclasses hold no defaults: every value lives in the YAML file alone. Hydra checks names and types against them,
+``__post_init__`` checks the values.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONFIG_NAME = "params"
+
+# Where the stages read and write, below the current directory; dvc.yaml names the same.
+DATA_DIR = Path("data")
+PREPARED_DIR = Path("artifacts/prepared")
+TRAINING_DIR = Path("artifacts/training")
+MODEL_DIR = Path("artifacts/model")
+EVALUATION_DIR = Path("artifacts/evaluation")
+REPORT_DIR = Path("artifacts/report")
+
+
+class ParamsError(ValueError):
+    """A parameter is unknown, of the wrong type or impossible; the message names key, value and what is allowed."""
+
+
+def _require(holds: bool, key: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ParamsError(f"params: {key} is {value!r}; allowed: {allowed}")
+
+
+def _require_positive(section: object, name: str, *keys: str) -> None:
+    for key in keys:
+        value = getattr(section, key)
+        _require(value > 0, f"{name}.{key}", value, "a number above 0")
+
+
+def _require_share(section: object, name: str, *keys: str) -> None:
+    for key in keys:
+        value = getattr(section, key)
+        _require(0 <= value <= 1, f"{name}.{key}", value, "a number from 0 to 1")
+
+
+def _require_choice(section: object, name: str, key: str, choices: Collection[object]) -> None:
+    value = getattr(section, key)
+    _require(value in choices, f"{name}.{key}", value, " | ".join(map(str, choices)))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+@dataclass
+class SimulateParams:
+    """Built-in sample: simulated films of butt welds.
+
+    Attributes:
+        films: Number of films.
+        seed: Seed of everything random in them.
+        height_px: Film height, in pixels.
+        width_px: Film width along the weld, in pixels.
+        pixel_pitch_mm: Pixel pitch, in mm.
+        films_per_weld: Films that show one weld; they stay on one side of a split.
+    """
+
+    films: int
+    seed: int
+    height_px: int
+    width_px: int
+    pixel_pitch_mm: float
+    films_per_weld: int
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _require_positive(self, "simulate", "films", "pixel_pitch_mm", "films_per_weld")
+        for key in ("height_px", "width_px"):
+            value = getattr(self, key)
+            _require(value >= 128, f"simulate.{key}", value, "at least 128 pixels")
+
+
+@dataclass
+class PrepareParams:
+    """From radiographs and annotations to tiles.
+
+    Attributes:
+        annotation_format: ``auto``, or the name of one of ``data/annotation_formats``.
+        classes: Defect classes in order of their ids; null takes those of the data set.
+        img_size: Tile side, in pixels.
+        overlap_px: Least border that neighbouring tiles share, in pixels.
+        min_visible_share: Share of a flaw that a tile must show for the flaw to count in it (see ``tiling.py``).
+        augmentations: Whether training augments the tiles.
+        on_finding: What a finding that corrupts training does: ``fail`` the stage, ``drop`` what it concerns, or
+            ``keep`` what can be kept.
+        near_duplicate_correlation: Correlation of two films' fingerprints from which they count as near-duplicates.
+        weld_pattern: Regular expression on the file stem whose first group names the weld; null: each film is its own.
+        val_share: Share of the welds for validation, where the data set names no split.
+        test_share: Share of the welds for the test, where the data set names no split.
+        seed: Seed of the split.
+        bit_depth: True bit depth of the grey levels where the files hide it (12-bit values in 16-bit files); null:
+            what each file says.
+        pixel_pitch_mm: Pixel pitch for all films, in mm; null: what each file says.
+        invert_polarity: Whether light and dark are exchanged, to bring sources of either polarity together.
+    """
+
+    annotation_format: str
+    classes: list[str] | None
+    img_size: int
+    overlap_px: int
+    min_visible_share: float
+    augmentations: bool
+    on_finding: str
+    near_duplicate_correlation: float
+    weld_pattern: str | None
+    val_share: float
+    test_share: float
+    seed: int
+    bit_depth: int | None
+    pixel_pitch_mm: float | None
+    invert_polarity: bool
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _require_choice(self, "prepare", "annotation_format", ("auto", "yolo", "coco", "voc", "gdxray"))
+        _require_choice(self, "prepare", "on_finding", ("fail", "drop", "keep"))
+        _require(self.img_size >= 32, "prepare.img_size", self.img_size, "at least 32 pixels")
+        _require(0 <= self.overlap_px < self.img_size, "prepare.overlap_px", self.overlap_px, "0 to below img_size")
+        _require_share(self, "prepare", "min_visible_share", "near_duplicate_correlation", "val_share", "test_share")
+        _require(
+            self.val_share + self.test_share < 1,
+            "prepare.val_share + prepare.test_share",
+            self.val_share + self.test_share,
+            "below 1, so that training keeps some welds",
+        )
+        if self.classes is not None:
+            _require(0 < len(self.classes) == len(set(self.classes)), "prepare.classes", self.classes, "distinct names")
+        if self.bit_depth is not None:
+            _require(1 <= self.bit_depth <= 16, "prepare.bit_depth", self.bit_depth, "1 to 16, or null")
+        if self.pixel_pitch_mm is not None:
+            _require_positive(self, "prepare", "pixel_pitch_mm")
+        if self.weld_pattern is not None:
+            try:
+                groups = re.compile(self.weld_pattern).groups
+            except re.error as error:
+                raise ParamsError(f"params: prepare.weld_pattern is {self.weld_pattern!r}: {error}") from None
+            _require(groups >= 1, "prepare.weld_pattern", self.weld_pattern, "a pattern with a (group) for the weld")
+
+
+@dataclass
+class AugmentationParams:
+    """Random changes of the training tiles.
+
+    Attributes:
+        horizontal_flip: Probability.
+        vertical_flip: Probability.
+        quarter_turns: Probability of a turn by a random multiple of 90 degrees.
+        scale_limit: Largest relative change of scale.
+        brightness_limit: Largest shift of grey level, as a share of full scale.
+        contrast_limit: Largest relative change of contrast.
+        noise_std_max: Largest standard deviation of added Gaussian noise, as a share of full scale.
+    """
+
+    horizontal_flip: float
+    vertical_flip: float
+    quarter_turns: float
+    scale_limit: float
+    brightness_limit: float
+    contrast_limit: float
+    noise_std_max: float
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _require_share(
+            self,
+            "augmentation",
+            "horizontal_flip",
+            "vertical_flip",
+            "quarter_turns",
+            "brightness_limit",
+            "contrast_limit",
+            "noise_std_max",
+        )
+        _require(0 <= self.scale_limit < 1, "augmentation.scale_limit", self.scale_limit, "0 to below 1")
+
+
+@dataclass
+class ModelParams:
+    """The detector.
+
+    Attributes:
+        architecture: A torchvision Faster R-CNN.
+        weights: ``coco``, ``imagenet_backbone``, ``none``, or the path or URL of a weights file.
+        weights_sha256: Expected SHA-256 of a weights file or URL; null: not checked.
+        trainable_backbone_layers: 0 (all frozen) to 5 (none frozen) for ResNet, to 6 for MobileNet.
+        frozen_batch_norm: Whether the backbone's batch statistics stay as loaded; needs loaded weights.
+        anchor_sizes_px: One anchor size per feature level, in pixels, finest first.
+        anchor_aspect_ratios: Height over width.
+        proposals: Regions that the first stage passes on, per tile.
+        detections_per_tile: Most detections per tile.
+        score_threshold: Least score of a detection.
+        nms_iou: IoU above which the weaker of two detections of a class is dropped.
+        channels_last: Memory layout of the network: faster on CPUs with bf16 and on GPUs.
+    """
+
+    architecture: str
+    weights: str
+    weights_sha256: str | None
+    trainable_backbone_layers: int
+    frozen_batch_norm: bool
+    anchor_sizes_px: list[int]
+    anchor_aspect_ratios: list[float]
+    proposals: int
+    detections_per_tile: int
+    score_threshold: float
+    nms_iou: float
+    channels_last: bool
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _require_choice(
+            self,
+            "model",
+            "architecture",
+            ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_320_fpn"),
+        )
+        layers = 6 if "mobilenet" in self.architecture else 5
+        _require(
+            0 <= self.trainable_backbone_layers <= layers,
+            "model.trainable_backbone_layers",
+            self.trainable_backbone_layers,
+            f"0 to {layers}",
+        )
+        _require(
+            not (self.frozen_batch_norm and self.weights == "none"),
+            "model.frozen_batch_norm",
+            self.frozen_batch_norm,
+            "false where model.weights is none: there are no statistics to keep",
+        )
+        for key in ("anchor_sizes_px", "anchor_aspect_ratios"):
+            values = getattr(self, key)
+            _require(len(values) > 0 and min(values) > 0, f"model.{key}", values, "numbers above 0")
+        _require_positive(self, "model", "proposals", "detections_per_tile")
+        _require_share(self, "model", "score_threshold", "nms_iou")
+
+
+@dataclass
+class TrainParams:
+    """Optimisation and its records.
+
+    Attributes:
+        batch_size: Tiles per step and process.
+        learning_rate: Peak rate of SGD.
+        momentum: Of SGD.
+        weight_decay: Of SGD.
+        warmup_steps: Steps of linear warm-up; a cosine to zero follows.
+        max_epochs: Passes over the training tiles.
+        gradient_clip_norm: Largest norm of the gradient.
+        empty_tile_share: Largest share of tiles without annotation in an epoch; the others are redrawn each epoch.
+        tile_limit: Train on the first so many annotated tiles only; null: on all.
+        validate_on: ``val``, or ``train`` to see whether the model can learn its tiles by heart.
+        early_stopping_epochs: Validations without a better mAP after which training stops.
+        num_workers: Processes that load tiles; 0 loads in the training process.
+        seed: Seed of weights, order and augmentation.
+        resume: Continue an interrupted run.
+        experiment_name: MLflow experiment.
+        tracking_uri: MLflow store; the environment's ``MLFLOW_TRACKING_URI`` goes first.
+    """
+
+    batch_size: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    warmup_steps: int
+    max_epochs: int
+    gradient_clip_norm: float
+    empty_tile_share: float
+    tile_limit: int | None
+    validate_on: str
+    early_stopping_epochs: int
+    num_workers: int
+    seed: int
+    resume: bool
+    experiment_name: str
+    tracking_uri: str
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _require_positive(
+            self, "train", "batch_size", "learning_rate", "max_epochs", "gradient_clip_norm", "early_stopping_epochs"
+        )
+        _require_choice(self, "train", "validate_on", ("val", "train"))
+        _require(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 to below 1")
+        _require(0 <= self.empty_tile_share < 1, "train.empty_tile_share", self.empty_tile_share, "0 to below 1")
+        if self.tile_limit is not None:
+            _require_positive(self, "train", "tile_limit")
+        for key in ("weight_decay", "warmup_steps", "num_workers", "seed"):
+            _require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
+
+
+@dataclass
+class TrainerParams:
+    """Passed to Lightning's ``Trainer`` under the same names.
+
+    ``devices`` and the limits take several types, which OmegaConf cannot merge as a union: they are checked here.
+    """
+
+    accelerator: str
+    devices: Any
+    strategy: str
+    precision: str
+    deterministic: bool
+    check_val_every_n_epoch: int
+    limit_train_batches: Any
+    limit_val_batches: Any
+    log_every_n_steps: int
+    enable_progress_bar: bool
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _require_choice(self, "trainer", "precision", ("32-true", "16-mixed", "bf16-mixed"))
+        _require_choice(self, "trainer", "accelerator", ("auto", "cpu", "gpu", "mps"))
+        devices = self.devices
+        _require(devices == "auto" or _is_count(devices), "trainer.devices", devices, "auto, or a number above 0")
+        for key in ("limit_train_batches", "limit_val_batches"):
+            value = getattr(self, key)
+            is_share = isinstance(value, float) and 0 < value <= 1
+            _require(
+                is_share or _is_count(value), f"trainer.{key}", value, "a share as 0.5, or a whole number of batches"
+            )
+        _require_positive(self, "trainer", "check_val_every_n_epoch", "log_every_n_steps")
+
+
+@dataclass
+class EvaluateParams:
+    """Whole-film evaluation.
+
+    Attributes:
+        batch_size: Tiles per prediction step.
+        max_detections_per_film: Most detections of a film that count, best first.
+        merge_iou: IoU from which two detections of a class on a film are one.
+        report_score_threshold: Score from which the report draws and counts a detection.
+    """
+
+    batch_size: int
+    max_detections_per_film: int
+    merge_iou: float
+    report_score_threshold: float
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _require_positive(self, "evaluate", "batch_size", "max_detections_per_film")
+        _require_share(self, "evaluate", "merge_iou", "report_score_threshold")
+
+
+@dataclass
+class ReportParams:
+    """The report page.
+
+    Attributes:
+        title: Heading.
+        worst_films: How many films with the most misses and false calls are drawn.
+    """
+
+    title: str
+    worst_films: int
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _require(self.worst_films >= 0, "report.worst_films", self.worst_films, "0 or more")
+
+
+@dataclass
+class Params:
+    """All sections of ``configs/params.yaml``."""
+
+    simulate: SimulateParams
+    prepare: PrepareParams
+    augmentation: AugmentationParams
+    model: ModelParams
+    train: TrainParams
+    trainer: TrainerParams
+    evaluate: EvaluateParams
+    report: ReportParams
+
+
+ConfigStore.instance().store(name="schema", node=Params)
+
+
+def config_dir() -> Path:
+    """Find the folder of ``params.yaml``: that of the working directory, else that of the project of this package."""
+    here = Path.cwd() / "configs"
+    return here if (here / f"{CONFIG_NAME}.yaml").is_file() else Path(__file__).resolve().parents[1] / "configs"
+
+
+def to_params(config: object) -> Params:
+    """Turn a composed configuration into checked parameters.
+
+    Raises:
+        ParamsError: If a value is missing, of the wrong type or impossible.
+    """
+    try:
+        params = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise ParamsError(f"params: {_first_line(error)}") from None
+    assert isinstance(params, Params)
+    return params
+
+
+def load_params(overrides: Sequence[str] = ()) -> Params:
+    """Read ``configs/params.yaml``.
+
+    Args:
+        overrides: Hydra overrides, as ``train.batch_size=8`` or ``experiment=smoke``.
+
+    Raises:
+        ParamsError: If a key is unknown, or a value is missing, of the wrong type or impossible.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+            config = compose(CONFIG_NAME, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ParamsError(f"params: {_first_line(error)}") from None
+    return to_params(config)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines()[:3] if line.strip())
