@@ -5,7 +5,9 @@ The dataclasses hold no defaults: every value lives in the YAML file alone. Hydr
 """
 
 import re
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,24 @@ EVALUATION_DIR = Path("artifacts/evaluation")
 REPORT_DIR = Path("artifacts/report")
 
 
-class ParamsError(ValueError):
+class UserError(Exception):
+    """Something that the user can put right; the message is one line and says how."""
+
+
+@contextmanager
+def report_user_errors() -> Iterator[None]:
+    """End the process with exit code 1 and one line on the standard error stream, in place of a traceback.
+
+    Serves as a decorator of commands too.
+    """
+    try:
+        yield
+    except UserError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(1)
+
+
+class ParamsError(UserError):
     """A parameter is unknown, of the wrong type or impossible; the message names key, value and what is allowed."""
 
 

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from defects_in_welds.params import UserError
 
-class DataError(Exception):
+
+class DataError(UserError):
     """The data cannot be used; the message names the file, the line and what to do."""
 
 
