@@ -32,6 +32,7 @@ class FindingKind(StrEnum):
     NEAR_DUPLICATE_ACROSS_SPLITS = "near_duplicate_across_splits"
     IMAGE_WITHOUT_LABEL = "image_without_label"
     LABEL_WITHOUT_IMAGE = "label_without_image"
+    IGNORED_FILE = "ignored_file"
 
 
 @dataclass(frozen=True)
