@@ -1,0 +1,380 @@
+"""The prepared tensors: all tiles of a data set, memory-mapped, and a manifest that says what they show.
+
+A store is a folder with one array for each pixel type, ``tiles_uint8.npy`` and ``tiles_uint16.npy``, in the grey levels
+of the source files, and ``manifest.json``. The same data and parameters give the same bytes.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, UInt8, UInt16
+from numpy.lib import format as npy_format
+
+from defects_in_welds.data.annotation import DataError, Split
+from defects_in_welds.data.grey_levels import to_unit_float32
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+_DTYPES = ("uint8", "uint16")
+_REMEDY = "run `dvc repro prepare` or `python -m defects_in_welds prepare`"
+
+
+@dataclass(frozen=True)
+class FilmAnnotation:
+    """One true flaw on a film, checked.
+
+    Attributes:
+        box_xyxy: Half-open box inside the film, in film pixels.
+        defect_class: Name of the class.
+        difficult: Counts neither as a miss nor as a false call.
+    """
+
+    box_xyxy: tuple[float, float, float, float]
+    defect_class: str
+    difficult: bool
+
+
+@dataclass(frozen=True)
+class FilmRecord:
+    """A prepared film.
+
+    Attributes:
+        name: Path of its file below the data set's folder.
+        sha256: Hash of that file.
+        split: The part of the work that it serves.
+        weld: Group that never lies in two splits.
+        height: In pixels.
+        width: In pixels.
+        bit_depth: Full scale of the grey levels is ``2**bit_depth - 1``.
+        pixel_pitch_mm: Distance of neighbouring pixels, in mm; None where unknown.
+        annotations: True flaws; empty for a defect-free film.
+    """
+
+    name: str
+    sha256: str
+    split: Split
+    weld: str
+    height: int
+    width: int
+    bit_depth: int
+    pixel_pitch_mm: float | None
+    annotations: tuple[FilmAnnotation, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TileRecord:
+    """A tile of a film.
+
+    Attributes:
+        film: Index of the film in the manifest.
+        xyxy: Half-open place of the tile in film pixels; smaller than the tile side where the film is.
+        dtype: ``uint8`` or ``uint16``: the array that holds it.
+        row: Row of that array.
+        boxes_xyxy: What is visible of each flaw, in tile pixels.
+        labels: Class ids from 1, as ``defect_classes.index(name) + 1``.
+        difficult: Which flaws count neither as a miss nor as a false call.
+    """
+
+    film: int
+    xyxy: tuple[int, int, int, int]
+    dtype: str
+    row: int
+    boxes_xyxy: Float32[np.ndarray, "boxes 4"]
+    labels: Int64[np.ndarray, " boxes"]
+    difficult: Bool[np.ndarray, " boxes"]
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """What a store holds.
+
+    Attributes:
+        img_size: Tile side, in pixels.
+        overlap_px: Least border that neighbouring tiles share, in pixels.
+        augmentations: Whether training augments the tiles.
+        defect_classes: Class names in order of their ids; the background is not among them.
+        grey_mean: Mean grey level of the training tiles, black 0 and full scale 1.
+        grey_std: Standard deviation of the same.
+        films: Sorted by name.
+        tiles: Film by film, each in reading order.
+    """
+
+    img_size: int
+    overlap_px: int
+    augmentations: bool
+    defect_classes: tuple[str, ...]
+    grey_mean: float
+    grey_std: float
+    films: tuple[FilmRecord, ...]
+    tiles: tuple[TileRecord, ...]
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """Hash of what was prepared: the films' files, splits and annotations, but not how they were tiled."""
+        films = [asdict(film) for film in self.films]
+        return hashlib.sha256(_compact_json({"classes": self.defect_classes, "films": films})).hexdigest()
+
+
+class StoreWriter:
+    """Write a store into a temporary sibling folder, which takes the place of the old store only when it is complete.
+
+    Memory use does not grow with the number of tiles.
+
+    Attributes:
+        folder: The temporary folder; other files of the stage go there too.
+    """
+
+    def __init__(self, path: Path, img_size: int) -> None:
+        """Plan a store; entering the context begins it.
+
+        Args:
+            path: Folder of the store.
+            img_size: Tile side, in pixels.
+        """
+        self._path = path
+        self._arrays: dict[str, _GrowingArray] = {}
+        self._img_size = img_size
+        self._is_complete = False
+        self.folder = path.with_name(f".{path.name}.partial")
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        return self
+
+    def append(self, tile: UInt8[np.ndarray, "tile tile"] | UInt16[np.ndarray, "tile tile"]) -> tuple[str, int]:
+        """Add a tile.
+
+        Returns:
+            Name of its pixel type and its row in that array, for the tile's record.
+        """
+        dtype = tile.dtype.name
+        assert dtype in _DTYPES
+        if dtype not in self._arrays:
+            self._arrays[dtype] = _GrowingArray(self.folder / _array_name(dtype), tile.dtype, self._img_size)
+        return dtype, self._arrays[dtype].append(tile)
+
+    def complete(self, manifest: Manifest) -> None:
+        """Close the arrays and write the manifest: `folder` is a store from here on."""
+        for array in self._arrays.values():
+            array.close()
+        content = {"format_version": FORMAT_VERSION, "data_sha256": manifest.data_sha256, **_manifest_to_json(manifest)}
+        (self.folder / MANIFEST_NAME).write_bytes(_compact_json(content))
+        self._is_complete = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for array in self._arrays.values():
+            array.close()
+        if error is None and self._is_complete:
+            _replace_folder(self.folder, self._path)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class TensorStore:
+    """A prepared data set, read-only.
+
+    Attributes:
+        path: Folder of the store.
+        manifest: What it holds.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, arrays: dict[str, np.ndarray]) -> None:
+        """Take what `open` has read."""
+        self.path = path
+        self.manifest = manifest
+        self._arrays = arrays
+        self._tiles_of_film: list[list[int]] = [[] for _ in manifest.films]
+        for index, tile in enumerate(manifest.tiles):
+            self._tiles_of_film[tile.film].append(index)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a store, its tiles memory-mapped.
+
+        Raises:
+            DataError: If there is none, or it is broken or of another version.
+        """
+        manifest = _read_manifest(path)
+        arrays = {}
+        for dtype in _DTYPES:
+            rows = [tile.row for tile in manifest.tiles if tile.dtype == dtype]
+            if rows:
+                arrays[dtype] = _map_array(path / _array_name(dtype), dtype, manifest.img_size, 1 + max(rows))
+        return cls(path, manifest, arrays)
+
+    def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
+        # A data-loading process that is spawned maps the files anew; copying a map would copy every tile.
+        return type(self).open, (self.path,)
+
+    def pixels(self, tile_index: int) -> UInt8[np.ndarray, "tile tile"] | UInt16[np.ndarray, "tile tile"]:
+        """Look at a tile in the grey levels of its source, without a copy."""
+        tile = self.manifest.tiles[tile_index]
+        return self._arrays[tile.dtype][tile.row]
+
+    def unit_pixels(self, tile_index: int) -> Float32[np.ndarray, "tile tile"]:
+        """Read a tile, black 0 and full scale 1."""
+        return to_unit_float32(self.pixels(tile_index), self.film_of(tile_index).bit_depth)
+
+    def film_of(self, tile_index: int) -> FilmRecord:
+        """Find the film that a tile is cut from."""
+        return self.manifest.films[self.manifest.tiles[tile_index].film]
+
+    def film_tiles(self, film_index: int) -> list[int]:
+        """List the tiles of a film, in reading order."""
+        return self._tiles_of_film[film_index]
+
+    def tile_indices(self, split: Split) -> list[int]:
+        """List the tiles of a split."""
+        films = self.manifest.films
+        return [index for index, tile in enumerate(self.manifest.tiles) if films[tile.film].split is split]
+
+
+class _GrowingArray:
+    """A ``.npy`` file that rows are appended to; its header gets the true number of rows at the end."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], side_px: int) -> None:
+        self._dtype = dtype
+        self._side_px = side_px
+        self._rows = 0
+        self._file: BinaryIO = path.open("wb")
+        self._write_header()
+
+    def append(self, row: np.ndarray) -> int:
+        assert row.shape == (self._side_px, self._side_px)
+        assert row.dtype == self._dtype
+        self._file.write(row.tobytes())
+        self._rows += 1
+        return self._rows - 1
+
+    def close(self) -> None:
+        if self._file.closed:
+            return
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def _write_header(self) -> None:
+        # NumPy pads the header so that the number of rows can grow without moving what follows.
+        shape = (self._rows, self._side_px, self._side_px)
+        description = {"descr": npy_format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        npy_format.write_array_header_1_0(self._file, description)
+
+
+def _array_name(dtype: str) -> str:
+    return f"tiles_{dtype}.npy"
+
+
+def _compact_json(content: object) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _map_array(path: Path, dtype: str, side_px: int, least_rows: int) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable array ({error}); {_REMEDY}") from None
+    # Rows of films that were left out in the end are in the array too, so that it may be longer than the manifest says.
+    if array.dtype != dtype or array.shape[1:] != (side_px, side_px) or len(array) < least_rows:
+        expected = f"{dtype} ({least_rows} or more, {side_px}, {side_px})"
+        raise DataError(f"{path}: holds {array.dtype} {array.shape}, the manifest needs {expected}; {_REMEDY}")
+    return array
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / MANIFEST_NAME
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no prepared data; {_REMEDY}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: not a readable manifest ({error}); {_REMEDY}") from None
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise DataError(f"{file}: prepared by another version (format {version}, not {FORMAT_VERSION}); {_REMEDY}")
+    try:
+        return _manifest_from_json(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file}: broken manifest ({type(error).__name__}: {error}); {_REMEDY}") from None
+
+
+def _manifest_to_json(manifest: Manifest) -> dict[str, object]:
+    return {
+        "img_size": manifest.img_size,
+        "overlap_px": manifest.overlap_px,
+        "augmentations": manifest.augmentations,
+        "defect_classes": manifest.defect_classes,
+        "grey_mean": manifest.grey_mean,
+        "grey_std": manifest.grey_std,
+        "films": [asdict(film) for film in manifest.films],
+        "tiles": [_tile_to_json(tile) for tile in manifest.tiles],
+    }
+
+
+def _tile_to_json(tile: TileRecord) -> dict[str, object]:
+    return {
+        "film": tile.film,
+        "xyxy": tile.xyxy,
+        "dtype": tile.dtype,
+        "row": tile.row,
+        "boxes_xyxy": tile.boxes_xyxy.tolist(),
+        "labels": tile.labels.tolist(),
+        "difficult": tile.difficult.tolist(),
+    }
+
+
+def _manifest_from_json(content: dict[str, Any]) -> Manifest:
+    return Manifest(
+        img_size=content["img_size"],
+        overlap_px=content["overlap_px"],
+        augmentations=content["augmentations"],
+        defect_classes=tuple(content["defect_classes"]),
+        grey_mean=content["grey_mean"],
+        grey_std=content["grey_std"],
+        films=tuple(_film_from_json(film) for film in content["films"]),
+        tiles=tuple(_tile_from_json(tile) for tile in content["tiles"]),
+    )
+
+
+def _film_from_json(content: dict[str, Any]) -> FilmRecord:
+    annotations = tuple(
+        FilmAnnotation(**{**annotation, "box_xyxy": tuple(annotation["box_xyxy"])})
+        for annotation in content["annotations"]
+    )
+    return FilmRecord(**{**content, "split": Split(content["split"]), "annotations": annotations})
+
+
+def _tile_from_json(content: dict[str, Any]) -> TileRecord:
+    return TileRecord(
+        film=content["film"],
+        xyxy=_int_box(content["xyxy"]),
+        dtype=content["dtype"],
+        row=content["row"],
+        boxes_xyxy=np.array(content["boxes_xyxy"], dtype=np.float32).reshape(-1, 4),
+        labels=np.array(content["labels"], dtype=np.int64),
+        difficult=np.array(content["difficult"], dtype=np.bool_),
+    )
+
+
+def _int_box(edges: Sequence[int]) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = edges
+    return x0, y0, x1, y1
