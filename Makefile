@@ -1,0 +1,63 @@
+# What people do with this project. It needs Python 3.11 to 3.13, git and make; everything else goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN_TOOLS := .venv/run-tools.stamp
+TEST_TOOLS := .venv/test-tools.stamp
+
+# The stages of dvc.yaml say `python`, which has to be the one of .venv.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1 - /p' Makefile
+
+repro: $(RUN_TOOLS) | data ## Set up, simulate the sample where data/ is missing, run the pipeline, name the report
+	$(BIN)/dvc repro
+	@echo "Report: $(CURDIR)/artifacts/report/index.html"
+
+test: $(TEST_TOOLS) ## Set up, then lint, types, import contract and tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+ui: $(RUN_TOOLS) ## Open MLflow's page on the runs of this folder
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+lock: ## For maintainers: solve the dependencies of pyproject.toml anew (needs Poetry with its export plugin)
+	poetry lock
+	poetry export --quiet --format requirements.txt --output requirements.txt
+	poetry export --quiet --format requirements.txt --with dev --output tests/requirements.txt
+
+clean: ## Remove .venv and everything that the stages wrote; data/, mlflow.db and mlruns/ stay
+	rm -rf .venv artifacts
+
+# Only where there is no data/ at all: it may be somebody's own.
+data: | $(RUN_TOOLS)
+	$(BIN)/python -m defects_in_welds simulate --out $@
+	@$(BIN)/dvc status --quiet data.dvc || { \
+		rm -rf $@; \
+		echo "data.dvc does not name the simulated sample: get the data that it names with 'dvc pull'." >&2; \
+		exit 1; \
+	}
+
+# A stamp is written last, so that an interrupted installation is done again.
+$(RUN_TOOLS): requirements.txt pyproject.toml
+	$(call install,requirements.txt)
+	@touch $@
+
+$(TEST_TOOLS): tests/requirements.txt pyproject.toml
+	$(call install,tests/requirements.txt)
+	@touch $@ $(RUN_TOOLS)
+
+define install
+@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	echo "$(PYTHON) is missing or is not Python 3.11, 3.12 or 3.13: name one, as in 'make PYTHON=python3.12'." >&2; \
+	exit 1; \
+}
+$(PYTHON) -m venv .venv
+$(BIN)/pip install --quiet --require-hashes --requirement $(1)
+$(BIN)/pip install --quiet --no-deps --editable .
+endef
+
+.PHONY: help repro test ui lock clean

@@ -1,0 +1,111 @@
+"""The commands of ``python -m defects_in_welds``.
+
+A command takes Hydra overrides as ``section.key=value``, and ``experiment=name``. It imports what it needs when it is
+called, so that ``--help`` is quick.
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import fire
+
+from defects_in_welds.params import (
+    DATA_DIR,
+    EVALUATION_DIR,
+    MODEL_DIR,
+    PREPARED_DIR,
+    REPORT_DIR,
+    TRAINING_DIR,
+    UserError,
+    load_params,
+    report_user_errors,
+)
+
+
+def simulate(*overrides: str, out: str = str(DATA_DIR), films: int | None = None, seed: int | None = None) -> None:
+    """Write the sample: simulated radiographs of butt welds with their true flaws.
+
+    Args:
+        overrides: Such as ``simulate.width_px=512``.
+        out: Folder to write.
+        films: Number of films, in place of simulate.films.
+        seed: In place of simulate.seed.
+    """
+    from defects_in_welds.simulation.dataset import simulate_dataset
+
+    flags = {"films": films, "seed": seed}
+    given = [f"simulate.{key}={value}" for key, value in flags.items() if value is not None]
+    simulate_dataset(load_params([*overrides, *given]).simulate, Path(out))
+
+
+def prepare(*overrides: str, img_size: int | None = None, augmentations: bool | None = None) -> None:
+    """Read, check and split the radiographs, and cut them into tiles.
+
+    Args:
+        overrides: Such as ``prepare.on_finding=drop``.
+        img_size: Tile side in pixels, in place of prepare.img_size.
+        augmentations: Whether training augments the tiles, in place of prepare.augmentations.
+    """
+    from defects_in_welds.data import data_module
+
+    data_module.prepare(*overrides, img_size=img_size, augmentations=augmentations)
+
+
+def train(*overrides: str) -> None:
+    """Train the detector on the prepared tiles.
+
+    Args:
+        overrides: Such as ``train.batch_size=8``, ``trainer.precision=16-mixed``, ``experiment=gpu``.
+    """
+    from defects_in_welds.training import run_training
+
+    run_training.train(load_params(overrides), PREPARED_DIR, MODEL_DIR, TRAINING_DIR)
+
+
+def evaluate(*overrides: str) -> None:
+    """Measure the detector on the test films.
+
+    Args:
+        overrides: Such as ``evaluate.merge_iou=0.4``.
+    """
+    from defects_in_welds.evaluation import run_evaluation
+
+    run_evaluation.evaluate(load_params(overrides), PREPARED_DIR, MODEL_DIR, EVALUATION_DIR)
+
+
+def report(*overrides: str) -> None:
+    """Write the results as one page, and print its path.
+
+    Args:
+        overrides: Such as ``report.worst_films=10``.
+    """
+    from defects_in_welds.evaluation.report import write_report
+
+    print(write_report(load_params(overrides), PREPARED_DIR, MODEL_DIR, EVALUATION_DIR, REPORT_DIR))
+
+
+COMMANDS = {command.__name__: command for command in (simulate, prepare, train, evaluate, report)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; what the user can put right ends as one line and exit code 1."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with report_user_errors():
+        _reject_unknown(COMMANDS, given)
+        fire.Fire(COMMANDS, command=given, name="defects_in_welds")
+
+
+def _reject_unknown(commands: Mapping[str, Callable[..., None]], given: Sequence[str]) -> None:
+    """Check the command's name and flags: Fire would see a misspelt flag only after the command has run."""
+    if not given or given[0].startswith("-"):
+        return
+    if given[0] not in commands:
+        raise UserError(f"there is no command {given[0]!r}; there are: {', '.join(commands)}")
+    known = {"help", *inspect.signature(commands[given[0]]).parameters} - {"overrides"}
+    for flag in re.findall(r"^--?([a-zA-Z][\w-]*)", "\n".join(given[1:]), flags=re.MULTILINE):
+        if flag.replace("-", "_") not in known:
+            names = ", ".join(f"--{name}" for name in sorted(known))
+            raise UserError(f"{given[0]} has no flag --{flag}; it has {names}, and overrides as section.key=value")

@@ -1,0 +1,84 @@
+"""The command tree as a user meets it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from defects_in_welds import cli
+from defects_in_welds.cli import COMMANDS, main
+
+TINY = ("simulate.height_px=128", "simulate.width_px=128")
+
+
+def test_help_is_quick_because_it_imports_no_framework(project):
+    script = (
+        "import sys, contextlib\n"
+        "from defects_in_welds.cli import main\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main(['--help'])\n"
+        "print(sorted({'torch', 'mlflow', 'albumentations', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.stdout.strip() == "[]", run.stderr
+    assert all(command in run.stderr for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command, project, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "OVERRIDES" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predikt"], "no command 'predikt'; there are: simulate, prepare, train"),
+        (["simulate", "--film", "3"], "simulate has no flag --film; it has --films"),
+        (["simulate", "--film=3"], "simulate has no flag --film;"),
+        (["simulate", "-film", "3"], "simulate has no flag --film;"),
+        (["prepare", "--img-sise", "640"], "prepare has no flag --img-sise"),
+        (["train", "--epochs", "3"], "train has no flag --epochs; it has --help, and overrides as section.key=value"),
+        (["simulate", "simulate.films=0"], "simulate.films is 0; allowed: a number above 0"),
+        (["simulate", "--films", "0"], "simulate.films is 0; allowed: a number above 0"),
+        (["simulate", "simulate.film=3"], "simulate.film"),
+    ],
+)
+def test_what_the_user_can_put_right_is_one_line_and_exit_code_1(arguments, message, project, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (project / "data").exists()
+
+
+def test_simulate_takes_flags_and_overrides(project):
+    main(["simulate", "--out", "sample", "--films", "3", "--seed", "1", *TINY])
+    truth = json.loads((project / "sample" / "annotations.json").read_text())
+    assert [image["width"] for image in truth["images"]] == [128, 128, 128]
+    assert truth["info"]["seed"] == 1
+
+
+def test_simulate_writes_into_data_unless_told_otherwise(project):
+    main(["simulate", "--films=1", *TINY])
+    assert (project / "data" / "annotations.json").is_file()
+
+
+def test_simulate_leaves_foreign_data_alone(project, capsys):
+    (project / "data").mkdir()
+    (project / "data" / "mine.png").write_bytes(b"precious")
+    with pytest.raises(SystemExit) as ended:
+        main(["simulate", "--films=1", *TINY])
+    assert ended.value.code == 1
+    assert (project / "data" / "mine.png").read_bytes() == b"precious"
+    assert "move it away or name another folder" in capsys.readouterr().err
+
+
+def test_python_m_runs_the_same_commands(project):
+    run = subprocess.run([sys.executable, "-m", cli.__package__, "predikt"], capture_output=True, text=True)
+    assert (run.returncode, run.stderr.count("\n")) == (1, 1)
