@@ -4,11 +4,12 @@ The dataclasses hold no defaults: every value lives in the YAML file alone. Hydr
 ``__post_init__`` checks the values.
 """
 
+import math
 import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 CONFIG_NAME = "params"
 
@@ -59,7 +60,7 @@ def _require(holds: bool, key: str, value: object, allowed: str) -> None:
 def _require_positive(section: object, name: str, *keys: str) -> None:
     for key in keys:
         value = getattr(section, key)
-        _require(value > 0, f"{name}.{key}", value, "a number above 0")
+        _require(0 < value < math.inf, f"{name}.{key}", value, "a number above 0")
 
 
 def _require_share(section: object, name: str, *keys: str) -> None:
@@ -427,7 +428,7 @@ def to_params(config: object) -> Params:
     try:
         params = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
-        raise ParamsError(f"params: {_first_line(error)}") from None
+        raise ParamsError(_explain(error)) from None
     assert isinstance(params, Params)
     return params
 
@@ -446,9 +447,16 @@ def load_params(overrides: Sequence[str] = ()) -> Params:
         with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
             config = compose(CONFIG_NAME, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ParamsError(f"params: {_first_line(error)}") from None
+        raise ParamsError(_explain(error)) from None
     return to_params(config)
 
 
-def _first_line(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines()[:3] if line.strip())
+def _explain(error: Exception) -> str:
+    """Say in one line which key is wrong and what it takes."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and is_dataclass(cause.object_type):
+        allowed = ", ".join(sorted(field.name for field in fields(cause.object_type)))
+        return f"params: unknown key {cause.full_key}; allowed: {allowed}"
+    lines = [line.strip() for line in str(cause).splitlines()]
+    text = "; ".join(line for line in lines[:4] if line and not line.startswith("object_type"))
+    return f"params: {text.replace('full_key: ', 'key ')}"

@@ -10,8 +10,7 @@ from jaxtyping import UInt16
 from tqdm import tqdm
 
 from defects_in_welds.params import ParamsError, SimulateParams
-from defects_in_welds.simulation.exact_math import uniform
-from defects_in_welds.simulation.flaws import FLAW_KINDS, FlawBody, draw_pore
+from defects_in_welds.simulation.flaws import FLAW_KINDS, FlawBody
 from defects_in_welds.simulation.imaging import expose
 from defects_in_welds.simulation.weld import draw_weld, section_of
 from defects_in_welds.taxonomy import iso_6520_1_number
@@ -20,8 +19,7 @@ from defects_in_welds.taxonomy import iso_6520_1_number
 _WELD_STREAM, _FILM_STREAM = 0, 1
 
 _DEFECT_FREE_SHARE = 0.1
-_PORES_MAX = 5
-_OTHERS_MAX = 2
+_MOST_FLAWS = {"gas pore": 9, "crack": 3, "lack of penetration": 2, "slag inclusion": 4}
 _LEAST_CONTRAST_MM = 0.15
 
 
@@ -42,10 +40,8 @@ def simulate_film(params: SimulateParams, film: int) -> tuple[UInt16[np.ndarray,
     if rng.random() >= _DEFECT_FREE_SHARE:
         taken = np.zeros(section.thickness_mm.shape, dtype=bool)
         for kind, draw in FLAW_KINDS.items():
-            most = _PORES_MAX if draw is draw_pore else _OTHERS_MAX
-            for _ in range(int(rng.integers(0, most, endpoint=True))):
+            for _ in range(int(rng.integers(0, _MOST_FLAWS[kind], endpoint=True))):
                 flaw = draw(rng, section, params.pixel_pitch_mm)
-                assert flaw.defect_class == kind
                 shaded = flaw.chord_mm > _LEAST_CONTRAST_MM
                 if shaded.any() and not (flaw.chord_mm > 0)[taken].any():
                     flaws.append(flaw)
@@ -136,6 +132,10 @@ def _require_free(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
     if names <= {"images", "annotations.json"}:
         annotations = folder / "annotations.json"
-        if not names or (annotations.is_file() and "Simulated radiographs" in annotations.read_text(encoding="utf-8")[:200]):
+        if not names or (
+            annotations.is_file() and "Simulated radiographs" in annotations.read_text(encoding="utf-8")[:200]
+        ):
             return
-    raise ParamsError(f"{folder} holds data that was not simulated here; move it away or name another folder with --out")
+    raise ParamsError(
+        f"{folder} holds data that was not simulated here; move it away or name another folder with --out"
+    )

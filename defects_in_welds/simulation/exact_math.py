@@ -36,7 +36,9 @@ def normal_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.n
 
     Its excess kurtosis is -0.15 and its tails end at 4.9 standard deviations.
     """
-    total = rng.integers(0, _LANE_MAX, size=(_LANES, *shape), dtype=np.uint16, endpoint=True).sum(axis=0, dtype=np.int64)
+    total = rng.integers(0, _LANE_MAX, size=(_LANES, *shape), dtype=np.uint16, endpoint=True).sum(
+        axis=0, dtype=np.int64
+    )
     variance = _LANES * (_LANE_MAX * (_LANE_MAX + 2)) / 12
     return (total - _LANES * _LANE_MAX / 2) / np.sqrt(variance)
 

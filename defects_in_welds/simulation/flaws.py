@@ -56,7 +56,7 @@ def draw_pore(rng: np.random.Generator, section: WeldSection, pixel_pitch_mm: fl
 def draw_crack(rng: np.random.Generator, section: WeldSection, pixel_pitch_mm: float) -> FlawBody:
     """Draw a crack: a thin winding gap along or across the weld, open by 0.15 to 0.35 mm."""
     longitudinal = rng.random() < 0.6
-    length = uniform(rng, 6.0, 18.0) if longitudinal else uniform(rng, 4.0, 8.0)
+    length = uniform(rng, 5.0, 14.0) if longitudinal else uniform(rng, 4.0, 8.0)
     opening, height = uniform(rng, 0.15, 0.35), uniform(rng, 2.5, 5.0)
     along, across = _frame(rng, section, pixel_pitch_mm, reach_mm=0.2 * section.weld.cap_width_mm)
     run, aside = (along, across) if longitudinal else (across, along)
@@ -72,11 +72,13 @@ def draw_crack(rng: np.random.Generator, section: WeldSection, pixel_pitch_mm: f
 
 def draw_lack_of_penetration(rng: np.random.Generator, section: WeldSection, pixel_pitch_mm: float) -> FlawBody:
     """Draw a lack of penetration: a straight unfused gap at the root, in the weld's middle."""
-    length, width, height = uniform(rng, 8.0, 22.0), uniform(rng, 0.6, 1.4), uniform(rng, 1.2, 2.8)
+    length, width, height = uniform(rng, 6.0, 16.0), uniform(rng, 0.6, 1.4), uniform(rng, 1.2, 2.8)
     along, across = _frame(rng, section, pixel_pitch_mm, reach_mm=0.0, margin_mm=length / 2)
     edge = width * (1 + 0.15 * smooth_curve(rng, along.shape[1], 1.0 / pixel_pitch_mm))[None, :]
     inside = _gap(along, length, pixel_pitch_mm)
-    return FlawBody("lack of penetration", GAS, height * inside * _gap(across, edge, pixel_pitch_mm), length, width, height)
+    return FlawBody(
+        "lack of penetration", GAS, height * inside * _gap(across, edge, pixel_pitch_mm), length, width, height
+    )
 
 
 def draw_slag_inclusion(rng: np.random.Generator, section: WeldSection, pixel_pitch_mm: float) -> FlawBody:
@@ -121,7 +123,9 @@ def _frame(
 
 
 def _gap(
-    distance_mm: Float[np.ndarray, "height width"], opening_mm: float | Float[np.ndarray, "1 width"], pixel_pitch_mm: float
+    distance_mm: Float[np.ndarray, "height width"],
+    opening_mm: float | Float[np.ndarray, "1 width"],
+    pixel_pitch_mm: float,
 ) -> Float[np.ndarray, "height width"]:
     """The share of each pixel that lies inside a gap: a thin gap covers pixels in part."""
     inner = np.minimum(distance_mm + pixel_pitch_mm / 2, opening_mm / 2)

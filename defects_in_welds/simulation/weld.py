@@ -56,9 +56,7 @@ def draw_weld(rng: np.random.Generator) -> Weld:
     )
 
 
-def section_of(
-    weld: Weld, rng: np.random.Generator, image_hw: tuple[int, int], pixel_pitch_mm: float
-) -> WeldSection:
+def section_of(weld: Weld, rng: np.random.Generator, image_hw: tuple[int, int], pixel_pitch_mm: float) -> WeldSection:
     """Lay a length of the weld across a film, with a wandering middle, changing width and ripples.
 
     Args:
