@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from defects_in_welds import boxes
 from defects_in_welds.data.tensor_store import FilmRecord
-from defects_in_welds.inference.tile_merging import Detections
+from defects_in_welds.inference.detections import Detections
 from defects_in_welds.taxonomy import iso_6520_1_number
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 
 from defects_in_welds import boxes
 from defects_in_welds.evaluation.film_results import Truth
-from defects_in_welds.inference.tile_merging import Detections
+from defects_in_welds.inference.detections import Detections
 
 MATCH_IOU = 0.5
 """IoU from which a detection has found a flaw."""
@@ -35,8 +35,8 @@ class FilmMatches:
 def match_film(truth: Truth, detections: Detections) -> FilmMatches:
     """Give each detection, best score first, the flaw of its class that it fits best and no better one has taken.
 
-    A detection that finds none so but has a share of `MATCH_IOU` of its area on a difficult flaw of its class is left out
-    of account. This is COCO's rule, with difficult flaws as its crowds.
+    A detection that finds none so but has a share of `MATCH_IOU` of its area on a difficult flaw of its class is left
+    out of account. This is COCO's rule, with difficult flaws as its crowds.
     """
     flaw_boxes, found_boxes = truth.boxes_xyxy.astype(np.float64), detections.boxes_xyxy.astype(np.float64)
     is_same_class = detections.labels[:, None] == truth.labels[None, :]

@@ -5,38 +5,16 @@ the weaker one. A flaw that reaches out of a tile is found in pieces, one in eac
 both tiles see are joined. Tiles without overlap have nothing to agree about: pieces stay pieces.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Bool, Float, Int
 from torchvision.ops import batched_nms
 
 from defects_in_welds import boxes
+from defects_in_welds.inference.detections import Detections
 
 BORDER_TOUCH_PX = 2.0
 """How near to the tile's border, in pixels, a box must end for its flaw to be taken as cut by the border."""
-
-
-@dataclass(frozen=True, eq=False)
-class Detections:
-    """What a detector reports about a film.
-
-    Attributes:
-        boxes_xyxy: Half-open boxes in film pixels.
-        scores: From 0 to 1.
-        labels: Class ids from 1, as ``defect_classes.index(name) + 1``.
-    """
-
-    boxes_xyxy: Float32[np.ndarray, "boxes 4"]
-    scores: Float32[np.ndarray, " boxes"]
-    labels: Int64[np.ndarray, " boxes"]
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __getitem__(self, chosen: slice | Int[np.ndarray, " chosen"] | Bool[np.ndarray, " boxes"]) -> "Detections":
-        return Detections(self.boxes_xyxy[chosen], self.scores[chosen], self.labels[chosen])
 
 
 def merge_tiles(

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from defects_in_welds.evaluation.film_results import FilmResult, Truth
-from defects_in_welds.inference.tile_merging import Detections
+from defects_in_welds.inference.detections import Detections
 
 
 def make_film(flaws, found, name="film.png", image_hw=(100, 200), pixel_pitch_mm=0.1):

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from defects_in_welds import boxes
 from defects_in_welds.data.tiling import boxes_in_tile, plan_tiles
-from defects_in_welds.inference.tile_merging import Detections, _overlapping_pairs, merge_tiles
+from defects_in_welds.inference.detections import Detections
+from defects_in_welds.inference.tile_merging import _overlapping_pairs, merge_tiles
 
 TILE_PX = 64
 OVERLAP_PX = 16
