@@ -223,6 +223,7 @@ class ModelParams:
         anchor_sizes_px: One anchor size per feature level, in pixels, finest first.
         anchor_aspect_ratios: Height over width.
         proposals: Regions that the first stage passes on, per tile.
+        box_samples: Regions per tile that the second stage learns from; most of its time on a CPU goes with them.
         detections_per_tile: Most detections per tile.
         score_threshold: Least score of a detection.
         nms_iou: IoU above which the weaker of two detections of a class is dropped.
@@ -237,6 +238,7 @@ class ModelParams:
     anchor_sizes_px: list[int]
     anchor_aspect_ratios: list[float]
     proposals: int
+    box_samples: int
     detections_per_tile: int
     score_threshold: float
     nms_iou: float
@@ -266,7 +268,7 @@ class ModelParams:
         for key in ("anchor_sizes_px", "anchor_aspect_ratios"):
             values = getattr(self, key)
             _require(len(values) > 0 and min(values) > 0, f"model.{key}", values, "numbers above 0")
-        _require_positive(self, "model", "proposals", "detections_per_tile")
+        _require_positive(self, "model", "proposals", "box_samples", "detections_per_tile")
         _require_share(self, "model", "score_threshold", "nms_iou")
 
 

@@ -75,6 +75,7 @@ def build_detector(
         rpn_post_nms_top_n_test=model.proposals,
         box_head=_build_v2_box_head() if is_v2 else None,
         box_predictor=_ExactPredictor(_REPRESENTATION_SIZE, num_classes),
+        box_batch_size_per_image=model.box_samples,
         box_score_thresh=model.score_threshold,
         box_nms_thresh=model.nms_iou,
         box_detections_per_img=model.detections_per_tile,
