@@ -1,0 +1,262 @@
+"""Train the detector on the prepared tiles: ``python -m defects_in_welds.training.run_training train.batch_size=8``."""
+
+import json
+import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from defects_in_welds.data.annotation import Split
+from defects_in_welds.data.data_module import WeldDataModule
+from defects_in_welds.data.tensor_store import Manifest
+from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
+from defects_in_welds.params import (
+    CONFIG_NAME,
+    MODEL_DIR,
+    PREPARED_DIR,
+    TRAINING_DIR,
+    Params,
+    ParamsError,
+    TrainerParams,
+    config_dir,
+    load_params,
+    report_user_errors,
+    to_params,
+)
+from defects_in_welds.training.callbacks import BestCheckpoint, ResumeState, TrainingLog
+from defects_in_welds.training.lit_module import DetectionModule
+from defects_in_welds.training.tracking import (
+    RunTracker,
+    git_commit,
+    tracked_run,
+    tracking_uri,
+    training_params,
+    without_credentials,
+)
+
+BEST_NAME = "best.ckpt"
+RUN_NAME = "run.json"
+_LAST_NAME = "last.ckpt"
+_STARTED_NAME = "started.json"
+_SIGTERM_EXIT_CODE = 143
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+
+_log = logging.getLogger(__name__)
+
+
+def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Path) -> Path:
+    """Train a detector and put the best checkpoint, with the record of its run, in place.
+
+    Args:
+        params: All parameters; ``augmentation``, ``model``, ``train`` and ``trainer`` are read.
+        prepared_dir: Prepared data.
+        model_dir: Folder that gets ``best.ckpt`` and ``run.json``, both or neither.
+        training_dir: Folder for the state to resume from.
+
+    Returns:
+        The best checkpoint's path.
+
+    Raises:
+        ParamsError: If a parameter does not suit the data, or the run to resume.
+        DataError: If the prepared data cannot be used.
+        TrainingError: If the loss is no finite number.
+    """
+    data = WeldDataModule(prepared_dir, params.train, params.augmentation)
+    data.setup("fit")
+    manifest = data.store.manifest
+    input_spec = InputSpec(manifest.img_size, manifest.grey_mean, manifest.grey_std)
+    pl.seed_everything(params.train.seed, workers=True, verbose=False)
+    detector = build_detector(params.model, manifest.defect_classes, input_spec)
+    module = DetectionModule(detector, manifest.defect_classes, params.model.detections_per_tile, params.train)
+    best = BestCheckpoint(training_dir / BEST_NAME, params.model, manifest.defect_classes, input_spec)
+    run_id = _interrupted_run(params, manifest, training_dir) if params.train.resume else None
+    with _quiet_lightning(), _tracked_on_rank_zero(params, manifest, run_id) as tracker:
+        if tracker is not None and run_id is None:
+            _start_training_dir(params, manifest, training_dir, tracker.run_id)
+        has_validation = params.train.validate_on == "train" or data.store.tile_indices(Split.VAL)
+        trainer = _make_trainer(params, training_dir, best, tracker, validates=bool(has_validation))
+        last = training_dir / _LAST_NAME
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=last if run_id else None, weights_only=True)
+        except SIGTERMException:
+            sys.exit(_SIGTERM_EXIT_CODE)
+        if tracker is not None:
+            run = _run_record(params, manifest, tracker, best.best_map, trainer.current_epoch)
+            _publish(training_dir / BEST_NAME, run, model_dir)
+            tracker.log_file(model_dir / BEST_NAME)
+    return model_dir / BEST_NAME
+
+
+def resolve_precision(trainer: TrainerParams) -> Precision:
+    """Find the precision to train in: a CPU has no mixed float16 and takes bfloat16 in its place."""
+    has_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
+    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not has_accelerator)
+    precision = "bf16-mixed" if on_cpu and trainer.precision == "16-mixed" else trainer.precision
+    assert precision in ("32-true", "16-mixed", "bf16-mixed")
+    return precision
+
+
+def _make_trainer(
+    params: Params, training_dir: Path, best: BestCheckpoint, tracker: RunTracker | None, *, validates: bool
+) -> pl.Trainer:
+    given = params.trainer
+    precision = resolve_precision(given)
+    if precision != given.precision and rank_zero_only.rank == 0:
+        _log.info("trainer.precision %s is %s on a CPU", given.precision, precision)
+    callbacks = [
+        TrainingLog(given.log_every_n_steps),
+        EarlyStopping(
+            "val/mAP",
+            mode="max",
+            patience=params.train.early_stopping_epochs,
+            strict=False,
+            check_on_train_epoch_end=None,
+        ),
+        best,
+        ResumeState(training_dir / _LAST_NAME),
+    ]
+    return pl.Trainer(
+        accelerator=given.accelerator,
+        devices=given.devices,
+        strategy=given.strategy,
+        precision=precision,
+        # Some of the detector's steps have no deterministic form on a GPU: those warn there.
+        deterministic="warn" if given.deterministic and torch.cuda.is_available() else given.deterministic,
+        max_epochs=params.train.max_epochs,
+        check_val_every_n_epoch=given.check_val_every_n_epoch,
+        limit_train_batches=given.limit_train_batches,
+        limit_val_batches=given.limit_val_batches if validates else 0,
+        log_every_n_steps=1,  # `TrainingLog` keeps the interval
+        enable_progress_bar=given.enable_progress_bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        gradient_clip_val=params.train.gradient_clip_norm,
+        use_distributed_sampler=False,  # the data module's samplers know their rank
+        callbacks=callbacks,
+        logger=tracker or False,
+        default_root_dir=training_dir,
+    )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning says about choices that are ours."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Reading a memory-mapped tile takes no time worth a process; train.num_workers says how many there are.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # A step that the gradient scaler skips moves the schedule on: one step of many.
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.. before .optimizer.step.*")
+        yield
+
+
+def _tracked_on_rank_zero(
+    params: Params, manifest: Manifest, run_id: str | None
+) -> AbstractContextManager[RunTracker | None]:
+    if rank_zero_only.rank == 0:
+        return tracked_run(params, manifest.data_sha256, run_id)
+    return nullcontext()
+
+
+def _fingerprint(params: Params, manifest: Manifest) -> dict[str, Any]:
+    """List what a resumed run must share with the interrupted one, as JSON gives it back."""
+    return {
+        "model": asdict(params.model),
+        "data": {
+            "sha256": manifest.data_sha256,
+            "img_size": manifest.img_size,
+            "overlap_px": manifest.overlap_px,
+            "augmentations": manifest.augmentations,
+        },
+    }
+
+
+def _start_training_dir(params: Params, manifest: Manifest, training_dir: Path, run_id: str) -> None:
+    """Empty the folder, and note what a resumed run must share with this one."""
+    shutil.rmtree(training_dir, ignore_errors=True)
+    training_dir.mkdir(parents=True)
+    started = {"run_id": run_id, **_fingerprint(params, manifest)}
+    (training_dir / _STARTED_NAME).write_text(json.dumps(started, indent=2))
+
+
+def _interrupted_run(params: Params, manifest: Manifest, training_dir: Path) -> str:
+    """Find the MLflow run to go on with.
+
+    Raises:
+        ParamsError: If there is nothing to resume, or it had another model or other data.
+    """
+    remedy = "set train.resume=false to start anew"
+    if not (training_dir / _LAST_NAME).is_file():
+        raise ParamsError(f"params: train.resume is True, but {training_dir} holds no finished epoch; {remedy}")
+    started: dict[str, Any] = json.loads((training_dir / _STARTED_NAME).read_text())
+    for section, now in _fingerprint(params, manifest).items():
+        for key, value in now.items():
+            if started[section][key] != value:
+                raise ParamsError(
+                    f"params: train.resume is True, but {section}.{key} is {value!r} and was "
+                    f"{started[section][key]!r} in the interrupted run; {remedy}"
+                )
+    run_id: str = started["run_id"]
+    return run_id
+
+
+def _run_record(
+    params: Params, manifest: Manifest, tracker: RunTracker, best_map: float | None, epochs: int
+) -> dict[str, Any]:
+    commit = git_commit()
+    return {
+        "run_id": tracker.run_id,
+        "experiment_id": tracker.experiment_id,
+        "tracking_uri": without_credentials(tracking_uri(params)),
+        "params": training_params(params),
+        "best_map": best_map,
+        "epochs": epochs,
+        "git_commit": commit[0] if commit else None,
+        "data_sha256": manifest.data_sha256,
+        "precision": resolve_precision(params.trainer),
+    }
+
+
+def _publish(best: Path, run: dict[str, Any], model_dir: Path) -> None:
+    """Replace the model folder by one that is complete."""
+    partial = model_dir.with_name(f".{model_dir.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    shutil.copyfile(best, partial / BEST_NAME)
+    (partial / RUN_NAME).write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+    shutil.rmtree(model_dir, ignore_errors=True)
+    partial.rename(model_dir)
+
+
+def _run(config: DictConfig) -> None:
+    with report_user_errors():
+        train(to_params(config), PREPARED_DIR, MODEL_DIR, TRAINING_DIR)
+
+
+def main() -> None:
+    """Train with the parameters of ``configs/params.yaml`` and the overrides of the command line."""
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("defects_in_welds").setLevel(logging.INFO)
+    overrides = sys.argv[1:]
+    if not any(argument.startswith("-") for argument in overrides):
+        with report_user_errors():
+            load_params(overrides)  # Hydra itself reports a wrong override in several lines
+    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)(_run)()
+
+
+if __name__ == "__main__":
+    main()
