@@ -1,0 +1,87 @@
+"""The annotation formats: each module recognises and reads one; ``read_dataset`` chooses."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from defects_in_welds.data.annotation import AnnotatedDataset, AnnotatedRadiograph, DataError, Finding, FindingKind
+from defects_in_welds.data.annotation_formats import coco, gdxray, voc, yolo
+
+
+class AnnotationFormat(Protocol):
+    """What each format's module offers."""
+
+    LOOKS_FOR: str
+
+    def recognises(self, root: Path) -> bool:
+        """Tell whether a folder holds annotations of this format."""
+
+    def read(self, root: Path) -> AnnotatedDataset:
+        """Read the data set in a folder."""
+
+
+FORMATS: dict[str, AnnotationFormat] = {"yolo": yolo, "coco": coco, "voc": voc, "gdxray": gdxray}
+
+
+def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[str] | None = None) -> AnnotatedDataset:
+    """Read what a folder says about its radiographs.
+
+    Args:
+        root: Folder of the data set.
+        annotation_format: Name of a format, or ``auto`` to recognise it.
+        classes: Class names in order of their ids; annotations of other classes become findings. None takes the
+            classes of the data set.
+
+    Raises:
+        DataError: If the folder is missing or empty, its format cannot be told, or it holds no radiograph or no class.
+    """
+    if not root.is_dir() or not any(root.glob("[!.]*")):
+        raise DataError(f"{root}: no data; run `dvc pull`, or `python -m defects_in_welds simulate` for a sample")
+    if annotation_format == "auto":
+        annotation_format = _recognise(root)
+    elif not FORMATS[annotation_format].recognises(root):
+        looks_for = FORMATS[annotation_format].LOOKS_FOR
+        raise DataError(f"{root}: no {annotation_format} annotations: {looks_for}; correct prepare.annotation_format")
+    dataset = FORMATS[annotation_format].read(root)
+    if not dataset.radiographs:
+        first = dataset.findings[0] if dataset.findings else None
+        reason = f"; {first.path}: {first.message}" if first else ""
+        raise DataError(f"{root}: no images that {annotation_format} annotations can be used with{reason}")
+    if classes is not None:
+        dataset = _restrict(dataset, tuple(classes))
+    if not dataset.defect_classes:
+        raise DataError(f"{root}: the {annotation_format} annotations name no class; name them in prepare.classes")
+    return dataset
+
+
+def _recognise(root: Path) -> str:
+    recognised = [name for name, annotation_format in FORMATS.items() if annotation_format.recognises(root)]
+    if len(recognised) == 1:
+        return recognised[0]
+    if recognised:
+        raise DataError(
+            f"{root}: annotations in several formats ({', '.join(recognised)}); set prepare.annotation_format to one"
+        )
+    looked_for = ", ".join(f"{known.LOOKS_FOR} ({name})" for name, known in FORMATS.items())
+    raise DataError(f"{root}: no annotations recognised; looked for {looked_for}; see prepare.annotation_format")
+
+
+def _restrict(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> AnnotatedDataset:
+    """Keep the annotations of some classes; each of the others becomes a finding."""
+    radiographs: list[AnnotatedRadiograph] = []
+    findings = list(dataset.findings)
+    for film in dataset.radiographs:
+        kept = tuple(annotation for annotation in film.annotations if annotation.defect_class in classes)
+        radiographs.append(replace(film, annotations=kept))
+        findings += [
+            Finding(
+                FindingKind.UNKNOWN_CLASS,
+                annotation.path,
+                annotation.line,
+                f"class {annotation.defect_class!r} is not among prepare.classes",
+            )
+            for annotation in film.annotations
+            if annotation.defect_class not in classes
+        ]
+    return replace(dataset, defect_classes=classes, radiographs=tuple(radiographs), findings=tuple(findings))

@@ -1,0 +1,104 @@
+"""What the annotation formats share: finding files in a data set's folder without leaving it."""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from defects_in_welds.data.annotation import DataError, Split
+from defects_in_welds.data.image_reading import IMAGE_SUFFIXES, read_image_hw
+
+SPLIT_FOLDERS = {
+    Split.TRAIN: ("train", "training"),
+    Split.VAL: ("val", "valid", "validation"),
+    Split.TEST: ("test", "testing"),
+}
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """Name a file of the data set by its path below the root, with forward slashes."""
+    return path.relative_to(root).as_posix()
+
+
+def list_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """List the files below a folder that have one of the suffixes (lower case), sorted; hidden ones are passed over."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the image files below a folder, sorted."""
+    return list_files(folder, IMAGE_SUFFIXES)
+
+
+def split_of(parts: Sequence[str]) -> Split | None:
+    """Find the split that a path names, as ``images/train2017`` does; the innermost part that names one counts."""
+    for part in reversed(parts):
+        words = set(re.findall("[a-z]+", part.lower()))
+        for split, names in SPLIT_FOLDERS.items():
+            if words & set(names):
+                return split
+    return None
+
+
+def find_below(bases: Sequence[Path], named: str) -> Path | None:
+    """Find the file or folder that an annotation file names, without ever leaving the bases.
+
+    ``..`` is taken off. An absolute path, or one that starts with ``..``, was written for another place: of it, the
+    longest end that exists below one of the bases counts.
+
+    Args:
+        bases: Folders, in order of preference.
+        named: The path, with slashes of either kind.
+    """
+    parts = [part for part in re.split(r"[/\\]", named) if part not in ("", ".", "..") and not part.endswith(":")]
+    is_foreign = re.match(r"[/\\]|\.\.|[A-Za-z]:", named) is not None
+    starts = range(len(parts) if is_foreign else min(len(parts), 1))
+    ends = (base.joinpath(*parts[start:]) for start in starts for base in bases)
+    try:
+        return next((path for path in ends if path.exists()), None)
+    except OSError:  # a name too long for the file system
+        return None
+
+
+def size_mismatch(image: Path, width: float, height: float) -> str | None:
+    """Say how an image differs from the size that its annotations give; None where it does not, or cannot be read."""
+    try:
+        actual_height, actual_width = read_image_hw(image)
+    except DataError:  # found again, and reported, when its pixels are read
+        return None
+    if (actual_width, actual_height) == (width, height):
+        return None
+    return f"says {width:g}x{height:g} px, but {image.name} has {actual_width}x{actual_height} px"
+
+
+def read_text(path: Path) -> str:
+    """Read a text file as UTF-8; bytes that are not UTF-8 become marks that no number or name parses from.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+
+
+def to_number(text: object) -> float:
+    """Parse a finite number.
+
+    Raises:
+        ValueError: If it is none; the message says so.
+    """
+    try:
+        number = float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"{text!r} is no number") from None
+    if isinstance(text, bool) or not math.isfinite(number):
+        raise ValueError(f"{text!r} is no finite number")
+    return number
