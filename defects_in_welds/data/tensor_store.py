@@ -99,6 +99,7 @@ class Manifest:
     Attributes:
         img_size: Tile side, in pixels.
         overlap_px: Least border that neighbouring tiles share, in pixels.
+        min_visible_share: Share of a flaw that a tile must show for the flaw to count in it.
         augmentations: Whether training augments the tiles.
         defect_classes: Class names in order of their ids; the background is not among them.
         grey_mean: Mean grey level of the training tiles, black 0 and full scale 1.
@@ -109,6 +110,7 @@ class Manifest:
 
     img_size: int
     overlap_px: int
+    min_visible_share: float
     augmentations: bool
     defect_classes: tuple[str, ...]
     grey_mean: float
@@ -321,6 +323,7 @@ def _manifest_to_json(manifest: Manifest) -> dict[str, object]:
     return {
         "img_size": manifest.img_size,
         "overlap_px": manifest.overlap_px,
+        "min_visible_share": manifest.min_visible_share,
         "augmentations": manifest.augmentations,
         "defect_classes": manifest.defect_classes,
         "grey_mean": manifest.grey_mean,
@@ -346,6 +349,7 @@ def _manifest_from_json(content: dict[str, Any]) -> Manifest:
     return Manifest(
         img_size=content["img_size"],
         overlap_px=content["overlap_px"],
+        min_visible_share=content["min_visible_share"],
         augmentations=content["augmentations"],
         defect_classes=tuple(content["defect_classes"]),
         grey_mean=content["grey_mean"],

@@ -40,7 +40,7 @@ def write_store(path, tiles, complete=True):
             boxes = np.array([a.box_xyxy for a in films[index].annotations], dtype=np.float32).reshape(-1, 4)
             labels, difficult = np.ones(len(boxes), dtype=np.int64), np.ones(len(boxes), dtype=np.bool_)
             records.append(TileRecord(index, (0, 0, SIDE, SIDE), dtype, row, boxes, labels, difficult))
-        manifest = Manifest(SIDE, 2, True, ("crack",), 0.25, 0.125, films, tuple(records))
+        manifest = Manifest(SIDE, 2, 0.3, True, ("crack",), 0.25, 0.125, films, tuple(records))
         if complete:
             writer.complete(manifest)
     return manifest
@@ -57,7 +57,7 @@ def test_what_is_written_is_read(tmp_path):
         np.testing.assert_array_equal(store.pixels(index), tile)
     read = store.manifest
     assert read.films == manifest.films
-    assert (read.img_size, read.overlap_px, read.augmentations) == (SIDE, 2, True)
+    assert (read.img_size, read.overlap_px, read.min_visible_share, read.augmentations) == (SIDE, 2, 0.3, True)
     assert (read.defect_classes, read.grey_mean, read.grey_std) == (("crack",), 0.25, 0.125)
     assert read.data_sha256 == manifest.data_sha256
     for ours, theirs in zip(read.tiles, manifest.tiles, strict=True):

@@ -1,0 +1,167 @@
+"""The prepared data for Lightning, and the command ``prepare`` that makes it.
+
+``python defects_in_welds/data/data_module.py prepare --img_size 640 --augmentations True``
+"""
+
+import logging
+from pathlib import Path
+
+import fire
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from defects_in_welds.data.annotation import DataError, Split
+from defects_in_welds.data.augmentation import Augmentation
+from defects_in_welds.data.detection_dataset import (
+    DetectionDataset,
+    OrderedSampler,
+    Target,
+    TileSampler,
+    is_trained_on,
+)
+from defects_in_welds.data.preparation import prepare_dataset
+from defects_in_welds.data.tensor_store import TensorStore
+from defects_in_welds.params import (
+    DATA_DIR,
+    PREPARED_DIR,
+    AugmentationParams,
+    ParamsError,
+    TrainParams,
+    load_params,
+    report_user_errors,
+)
+
+Batch = tuple[list[torch.Tensor], list[Target]]
+
+
+class WeldDataModule(pl.LightningDataModule):
+    """Training and validation tiles of a store.
+
+    Attributes:
+        store: The prepared data, after `setup`.
+    """
+
+    store: TensorStore
+
+    def __init__(self, store_dir: Path, train: TrainParams, augmentation: AugmentationParams) -> None:
+        """Plan the loading.
+
+        Args:
+            store_dir: Folder of the prepared data.
+            train: Batches, share of empty tiles, limits and seed.
+            augmentation: How training tiles are changed, if the data was prepared for it.
+        """
+        super().__init__()
+        self._store_dir = store_dir
+        self._train = train
+        self._augmentation = augmentation
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store.
+
+        Raises:
+            DataError: If it is missing or broken, or has nothing to train on or to validate with.
+        """
+        self.store = TensorStore.open(self._store_dir)
+        self._train_tiles = self._choose_train_tiles()
+        self._val_tiles = (
+            self._train_tiles if self._train.validate_on == "train" else self.store.tile_indices(Split.VAL)
+        )
+        if not self._val_tiles:
+            raise DataError(
+                f"{self._store_dir}: no tile to validate with; prepare with prepare.val_share above 0, or set "
+                "train.validate_on=train"
+            )
+
+    def _choose_train_tiles(self) -> list[int]:
+        tiles = self.store.tile_indices(Split.TRAIN)
+        annotated = [index for index in tiles if is_trained_on(self.store, index)]
+        if not annotated:
+            raise DataError(
+                f"{self._store_dir}: no training tile shows a flaw; add annotations to the training films, or lower "
+                "prepare.min_visible_share"
+            )
+        return tiles if self._train.tile_limit is None else annotated[: self._train.tile_limit]
+
+    def train_dataloader(self) -> DataLoader[tuple[torch.Tensor, Target]]:
+        """Load training tiles in a new order each epoch, augmented if the data was prepared for it."""
+        manifest = self.store.manifest
+        augmentation = Augmentation(self._augmentation, manifest.min_visible_share) if manifest.augmentations else None
+        dataset = DetectionDataset(self.store, self._train_tiles, augmentation, self._train.seed, keep_difficult=False)
+        sampler = TileSampler(
+            [not is_trained_on(self.store, index) for index in self._train_tiles],
+            self._train.empty_tile_share,
+            self._train.seed,
+            rank=self._rank,
+            world_size=self._world_size,
+        )
+        return self._load(dataset, sampler)
+
+    def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, Target]]:
+        """Load validation tiles as they are. Processes share them evenly, so that a few may come twice."""
+        dataset = DetectionDataset(self.store, self._val_tiles, None, self._train.seed, keep_difficult=True)
+        return self._load(dataset, OrderedSampler(len(dataset), rank=self._rank, world_size=self._world_size))
+
+    def _load(
+        self, dataset: DetectionDataset, sampler: Sampler[tuple[int, int]]
+    ) -> DataLoader[tuple[torch.Tensor, Target]]:
+        workers = self._train.num_workers
+        return DataLoader(
+            dataset,
+            batch_size=self._train.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
+        )
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+
+def collate(items: list[tuple[torch.Tensor, Target]]) -> Batch:
+    """Make a batch: a list of tiles and a list of targets, for boxes do not stack."""
+    return [image for image, _ in items], [target for _, target in items]
+
+
+def prepare(
+    *overrides: str,
+    img_size: int | None = None,
+    augmentations: bool | None = None,
+    data_dir: str | Path = DATA_DIR,
+    out_dir: str | Path = PREPARED_DIR,
+    **unknown: object,
+) -> None:
+    """Read, check and split the radiographs, and cut them into tiles.
+
+    Args:
+        overrides: Such as ``prepare.on_finding=drop``.
+        img_size: Tile side in pixels, in place of prepare.img_size.
+        augmentations: Whether training augments the tiles, in place of prepare.augmentations.
+        data_dir: Folder of the data set.
+        out_dir: Folder of the prepared data.
+        unknown: Flags that do not exist; Fire itself would complain only after the work is done.
+
+    Raises:
+        ParamsError: If a flag or parameter is unknown or impossible.
+        DataError: If the data cannot be used.
+    """
+    if unknown:
+        names = ", ".join(f"--{name}" for name in unknown)
+        raise ParamsError(f"prepare has no flag {names}; it has --img_size, --augmentations, --data_dir, --out_dir")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    flags = {"img_size": img_size, "augmentations": augmentations}
+    given = [f"prepare.{key}={value}" for key, value in flags.items() if value is not None]
+    prepare_dataset(load_params([*overrides, *given]), Path(data_dir), Path(out_dir))
+
+
+if __name__ == "__main__":
+    with report_user_errors():
+        fire.Fire({"prepare": prepare})

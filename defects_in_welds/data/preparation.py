@@ -1,0 +1,271 @@
+"""The prepare stage: from a folder of radiographs and annotations to a store of tiles.
+
+One pass over the films, in order: each is read, checked, cut and forgotten, so that memory does not grow with their
+number. Splits, near-duplicates and the decision about the findings follow when all films are known.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import fsum, sqrt
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from defects_in_welds.data import dataset_checks, splitting, tiling
+from defects_in_welds.data.annotation import (
+    AnnotatedDataset,
+    AnnotatedRadiograph,
+    Annotation,
+    DataError,
+    Finding,
+    Split,
+)
+from defects_in_welds.data.annotation_formats import read_dataset
+from defects_in_welds.data.grey_levels import invert
+from defects_in_welds.data.image_reading import read_radiograph
+from defects_in_welds.data.preview import draw_preview
+from defects_in_welds.data.tensor_store import (
+    FilmAnnotation,
+    FilmRecord,
+    Manifest,
+    StoreWriter,
+    TensorStore,
+    TileRecord,
+)
+from defects_in_welds.params import Params, PrepareParams
+
+CHECKS_NAME = "checks.csv"
+PREVIEW_NAME = "preview.png"
+
+# Grey levels are divided by their spread later: one grey level of an 8-bit film is the least that it can mean.
+_LEAST_GREY_STD = 1 / 255
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _CutFilm:
+    """What is kept of a film after its pixels are gone.
+
+    Attributes:
+        film: As the data set has it.
+        annotations: Those that passed the checks.
+        sha256: Of its file.
+        image_hw: Height and width, in pixels.
+        bit_depth: Of its grey levels.
+        pixel_pitch_mm: In mm, or None.
+        fingerprint: For near-duplicates.
+        tiles: Place of each tile, pixel type, and row in the store.
+        grey_sum: Sum over all pixels of all tiles, black 0 and full scale 1.
+        grey_square_sum: Sum of the squares of the same.
+    """
+
+    film: AnnotatedRadiograph
+    annotations: tuple[Annotation, ...]
+    sha256: str
+    image_hw: tuple[int, int]
+    bit_depth: int
+    pixel_pitch_mm: float | None
+    fingerprint: Float32[np.ndarray, " 1024"]
+    tiles: tuple[tuple[tuple[int, int, int, int], str, int], ...]
+    grey_sum: float
+    grey_square_sum: float
+
+
+def prepare_dataset(params: Params, data_dir: Path, out_dir: Path) -> TensorStore:
+    """Read, check, split and tile a data set.
+
+    The store holds the table of findings and, as a picture, some training tiles with their boxes. An older store is
+    replaced only by a complete one.
+
+    Args:
+        params: Sections ``prepare`` and ``augmentation``.
+        data_dir: Folder of the data set.
+        out_dir: Folder of the store.
+
+    Raises:
+        DataError: If the data set cannot be read or divided, or ``prepare.on_finding`` is ``fail`` and something in it
+            corrupts training; all findings then are in a table beside ``out_dir``.
+    """
+    prepare = params.prepare
+    failure_table = out_dir.parent / CHECKS_NAME
+    dataset = read_dataset(data_dir, prepare.annotation_format, prepare.classes)
+    findings = list(dataset.findings)
+    with StoreWriter(out_dir, prepare.img_size) as writer:
+        films = _cut_films(dataset, prepare, writer, findings)
+        try:
+            split_of = splitting.assign_splits([film.film for film in films], prepare)
+        except DataError:
+            # Films that could not be read may be why: they are the better news.
+            _stop_on_findings(findings, prepare.on_finding, failure_table)
+            raise
+        left_out = _find_copies(films, split_of, prepare, findings)
+        _stop_on_findings(findings, prepare.on_finding, failure_table)
+        if prepare.on_finding == "drop":
+            films = [film for film in films if film.film.name not in left_out]
+        if not any(split_of[film.film.name] is Split.TRAIN for film in films):
+            raise DataError(
+                f"{data_dir}: no film is left to train on; see prepare.on_finding and the data set's splits"
+            )
+
+        manifest = _make_manifest(films, split_of, dataset.defect_classes, prepare)
+        writer.complete(manifest)
+        dataset_checks.write_checks(findings, prepare.on_finding, writer.folder / CHECKS_NAME)
+        draw_preview(TensorStore.open(writer.folder), params.augmentation, prepare.seed, writer.folder / PREVIEW_NAME)
+    _report(manifest, findings, out_dir)
+    return TensorStore.open(out_dir)
+
+
+def _cut_films(
+    dataset: AnnotatedDataset, prepare: PrepareParams, writer: StoreWriter, findings: list[Finding]
+) -> list[_CutFilm]:
+    """Store the tiles of all films that can be read; add what is found to the findings."""
+    films = []
+    start = time.monotonic()
+    for film in tqdm(dataset.radiographs, desc="prepare", unit="film"):
+        try:
+            cut_film, found = _cut_film(film, prepare, writer)
+        except DataError as error:
+            findings.append(dataset_checks.unreadable_image(film, error))
+            continue
+        films.append(cut_film)
+        findings.extend(found)
+    seconds = time.monotonic() - start
+    _log.info("read %d films, %.1f films/s", len(films), len(films) / max(seconds, 1e-9))
+    return films
+
+
+def _cut_film(
+    film: AnnotatedRadiograph, prepare: PrepareParams, writer: StoreWriter
+) -> tuple[_CutFilm, tuple[Finding, ...]]:
+    pitch = film.pixel_pitch_mm if prepare.pixel_pitch_mm is None else prepare.pixel_pitch_mm
+    radiograph = read_radiograph(film.image_path, bit_depth=prepare.bit_depth, pixel_pitch_mm=pitch)
+    if prepare.invert_polarity:
+        radiograph = invert(radiograph)
+    annotations, findings = dataset_checks.check_annotations(film, radiograph.image_hw, prepare.on_finding)
+    tiles = []
+    sums: list[tuple[int, int]] = []
+    for xyxy in tiling.plan_tiles(radiograph.image_hw, prepare.img_size, prepare.overlap_px):
+        tile = tiling.cut_tile(radiograph.pixels, xyxy, prepare.img_size)
+        x0, y0, x1, y1 = (int(edge) for edge in xyxy)
+        tiles.append(((x0, y0, x1, y1), *writer.append(tile)))
+        # Whole numbers: the same sum in any order, on any computer.
+        sums.append((int(tile.sum(dtype=np.int64)), int(np.square(tile, dtype=np.int64).sum())))
+    full_scale = 2**radiograph.bit_depth - 1
+    cut_film = _CutFilm(
+        film=film,
+        annotations=annotations,
+        sha256=dataset_checks.file_sha256(film.image_path),
+        image_hw=radiograph.image_hw,
+        bit_depth=radiograph.bit_depth,
+        pixel_pitch_mm=radiograph.pixel_pitch_mm,
+        fingerprint=splitting.fingerprint(radiograph.pixels),
+        tiles=tuple(tiles),
+        grey_sum=sum(total for total, _ in sums) / full_scale,
+        grey_square_sum=sum(square for _, square in sums) / full_scale**2,
+    )
+    return cut_film, findings
+
+
+def _find_copies(
+    films: Sequence[_CutFilm], split_of: Mapping[str, Split], prepare: PrepareParams, findings: list[Finding]
+) -> frozenset[str]:
+    """Add films that show the same to the findings; name those that ``drop`` leaves out."""
+    sha256_of = {film.film.name: film.sha256 for film in films}
+    copies = dataset_checks.duplicate_groups(sha256_of)
+    alike = splitting.near_duplicates(
+        {film.film.name: film.fingerprint for film in films}, split_of, prepare.near_duplicate_correlation
+    )
+    pairs = [(name, other) for name, other in alike if sha256_of[name] != sha256_of[other]]
+    findings += dataset_checks.duplicate_findings(copies)
+    findings += dataset_checks.near_duplicate_findings(pairs, split_of)
+    return dataset_checks.copies_to_leave_out([*copies, *pairs], split_of)
+
+
+def _stop_on_findings(findings: Sequence[Finding], on_finding: str, table: Path) -> None:
+    """Raise where the findings ask for it, and leave their table only then."""
+    dataset_checks.write_checks(findings, on_finding, table)
+    dataset_checks.raise_on_findings(findings, on_finding, table)
+    table.unlink()
+
+
+def _make_manifest(
+    films: Sequence[_CutFilm], split_of: Mapping[str, Split], defect_classes: tuple[str, ...], prepare: PrepareParams
+) -> Manifest:
+    trained = [film for film in films if split_of[film.film.name] is Split.TRAIN]
+    grey_mean, grey_std = _grey_statistics(trained, prepare.img_size)
+    return Manifest(
+        img_size=prepare.img_size,
+        overlap_px=prepare.overlap_px,
+        min_visible_share=prepare.min_visible_share,
+        augmentations=prepare.augmentations,
+        defect_classes=defect_classes,
+        grey_mean=grey_mean,
+        grey_std=grey_std,
+        films=tuple(_film_record(film, split_of[film.film.name], prepare.weld_pattern) for film in films),
+        tiles=tuple(
+            tile
+            for index, film in enumerate(films)
+            for tile in _tile_records(film, index, defect_classes, prepare.min_visible_share)
+        ),
+    )
+
+
+def _grey_statistics(films: Sequence[_CutFilm], tile_px: int) -> tuple[float, float]:
+    pixels = sum(len(film.tiles) for film in films) * tile_px**2
+    mean = fsum(film.grey_sum for film in films) / pixels
+    variance = fsum(film.grey_square_sum for film in films) / pixels - mean**2
+    return mean, max(sqrt(max(variance, 0)), _LEAST_GREY_STD)
+
+
+def _film_record(film: _CutFilm, split: Split, weld_pattern: str | None) -> FilmRecord:
+    height, width = film.image_hw
+    return FilmRecord(
+        name=film.film.name,
+        sha256=film.sha256,
+        split=split,
+        weld=splitting.weld_of(film.film, weld_pattern),
+        height=height,
+        width=width,
+        bit_depth=film.bit_depth,
+        pixel_pitch_mm=film.pixel_pitch_mm,
+        annotations=tuple(
+            FilmAnnotation(annotation.box_xyxy, annotation.defect_class, annotation.difficult)
+            for annotation in film.annotations
+        ),
+    )
+
+
+def _tile_records(
+    film: _CutFilm, film_index: int, defect_classes: Sequence[str], min_visible_share: float
+) -> list[TileRecord]:
+    boxes = np.array([annotation.box_xyxy for annotation in film.annotations], dtype=np.float64).reshape(-1, 4)
+    # Here, and only here, a class gets its id: 0 is the background.
+    labels = np.array([1 + defect_classes.index(one.defect_class) for one in film.annotations], dtype=np.int64)
+    difficult = np.array([annotation.difficult for annotation in film.annotations], dtype=np.bool_)
+    records = []
+    for xyxy, dtype, row in film.tiles:
+        kept, tile_boxes = tiling.boxes_in_tile(boxes, np.array(xyxy), min_visible_share)
+        records.append(TileRecord(film_index, xyxy, dtype, row, tile_boxes, labels[kept], difficult[kept]))
+    return records
+
+
+def _report(manifest: Manifest, findings: Iterable[Finding], out_dir: Path) -> None:
+    """Log what the store holds, by split, and what was found."""
+    for split in Split:
+        films = [film for film in manifest.films if film.split is split]
+        tiles = [tile for tile in manifest.tiles if manifest.films[tile.film].split is split]
+        boxes = Counter(annotation.defect_class for film in films for annotation in film.annotations)
+        by_class = ", ".join(f"{name} {boxes[name]}" for name in manifest.defect_classes)
+        annotated = sum(len(tile.labels) > 0 for tile in tiles)
+        _log.info(
+            "%s: %d films, %d tiles (%d annotated), boxes: %s", split, len(films), len(tiles), annotated, by_class
+        )
+    by_kind = Counter(finding.kind for finding in findings)
+    listed = ", ".join(f"{kind} {count}" for kind, count in sorted(by_kind.items()))
+    _log.info("findings: %s", f"{listed}; see {out_dir / CHECKS_NAME}" if listed else "none")
