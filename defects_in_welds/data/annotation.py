@@ -28,6 +28,7 @@ class FindingKind(StrEnum):
     BOX_OUTSIDE_IMAGE = "box_outside_image"
     EMPTY_BOX = "empty_box"
     INVERTED_BOX = "inverted_box"
+    REPEATED_ANNOTATION = "repeated_annotation"
     DUPLICATED_IMAGE = "duplicated_image"
     NEAR_DUPLICATE_ACROSS_SPLITS = "near_duplicate_across_splits"
     IMAGE_WITHOUT_LABEL = "image_without_label"

@@ -16,6 +16,8 @@ import numpy as np
 from defects_in_welds import boxes
 from defects_in_welds.data.annotation import AnnotatedRadiograph, Annotation, DataError, Finding, FindingKind, Split
 
+_Box = tuple[float, float, float, float]
+
 OVERSHOOT_TOLERANCE_PX = 1.0
 """Boxes that leave the image by no more than this are cut without a finding: rounding in the tools does that."""
 
@@ -44,6 +46,7 @@ CHECKS = {
     ),
     FindingKind.EMPTY_BOX: Check(True, "annotation left out", "annotation left out"),
     FindingKind.INVERTED_BOX: Check(True, "annotation left out", "edges exchanged"),
+    FindingKind.REPEATED_ANNOTATION: Check(True, "second annotation left out", "second annotation left out"),
     FindingKind.DUPLICATED_IMAGE: Check(True, "one copy kept, from test before val before train", "all copies kept"),
     FindingKind.NEAR_DUPLICATE_ACROSS_SPLITS: Check(
         True, "one of the two kept, from test before val before train", "both kept"
@@ -79,7 +82,14 @@ def check_annotations(
     """
     kept: list[Annotation] = []
     findings: list[Finding] = []
+    seen = set()
     for annotation in film.annotations:
+        marked = (annotation.box_xyxy, annotation.defect_class)
+        if marked in seen:
+            message = f"box {_shown(annotation.box_xyxy)} of {annotation.defect_class!r} is there twice"
+            findings.append(Finding(FindingKind.REPEATED_ANNOTATION, annotation.path, annotation.line, message))
+            continue
+        seen.add(marked)
         box, problems = _check_box(annotation.box_xyxy, image_hw)
         findings += [Finding(kind, annotation.path, annotation.line, message) for kind, message in problems]
         if box is not None and (on_finding == "keep" or not problems):
@@ -87,13 +97,10 @@ def check_annotations(
     return tuple(kept), tuple(findings)
 
 
-_Box = tuple[float, float, float, float]
-
-
 def _check_box(box_xyxy: _Box, image_hw: tuple[int, int]) -> tuple[_Box | None, list[tuple[FindingKind, str]]]:
     """Repair a box; None where nothing of it can be kept."""
     height, width = image_hw
-    shown = "({:g}, {:g}, {:g}, {:g})".format(*box_xyxy)
+    shown = _shown(box_xyxy)
     problems = []
     x0, y0, x1, y1 = box_xyxy
     if x0 > x1 or y0 > y1:
@@ -111,6 +118,10 @@ def _check_box(box_xyxy: _Box, image_hw: tuple[int, int]) -> tuple[_Box | None, 
         problems.append((FindingKind.BOX_OUTSIDE_IMAGE, f"box {shown} {where} the image of {width}x{height} px"))
     left, top, right, bottom = cut[0].tolist()
     return (None if is_outside else (left, top, right, bottom)), problems
+
+
+def _shown(box_xyxy: _Box) -> str:
+    return "({:g}, {:g}, {:g}, {:g})".format(*box_xyxy)
 
 
 def file_sha256(path: Path) -> str:
