@@ -23,6 +23,7 @@ import numpy as np
 import pydicom
 import tifffile
 from jaxtyping import Shaped
+from pydicom.pixels.utils import pixel_array
 
 from defects_in_welds.data.annotation import DataError
 from defects_in_welds.radiograph import Radiograph
@@ -304,7 +305,8 @@ def _decode_dicom(path: Path) -> _Stored:
     if not colours.startswith(("MONOCHROME", "RGB", "YBR_")):
         raise DataError(f"{path}: PhotometricInterpretation {colours}; save it as MONOCHROME2")
     return _Stored(
-        pixels=dataset.pixel_array,
+        # Not corrected, levels above BitsStored show that the header is wrong.
+        pixels=pixel_array(dataset, correct_unused_bits=False),
         bit_depth=bits,
         zero_is_white=colours == "MONOCHROME1",
         pixel_pitch_mm=_dicom_pitch_mm(dataset),

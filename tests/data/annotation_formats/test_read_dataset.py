@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from defects_in_welds.data.annotation import DataError, FindingKind
+from defects_in_welds.data.annotation_formats import FORMATS, read_dataset
+
+
+def write_yolo(root: Path) -> None:
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    cv2.imwrite(str(root / "images/film_1.png"), np.zeros((50, 100), dtype=np.uint8))
+    (root / "labels/film_1.txt").write_text("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n")
+    (root / "data.yaml").write_text("names: [pore, crack]\n")
+
+
+def write_coco(root: Path) -> None:
+    content = {"images": [{"id": 1, "file_name": "images/film_1.png"}], "annotations": []}
+    (root / "all.json").write_text(json.dumps(content | {"categories": [{"id": 1, "name": "slag"}]}))
+
+
+def write_voc(root: Path) -> None:
+    (root / "film_1.xml").write_text(
+        "<annotation><object><name>pore</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+        "</object></annotation>"
+    )
+
+
+def write_gdxray(root: Path) -> None:
+    (root / "images/ground_truth.txt").write_text("1 1 9 1 9\n")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_format_is_recognised(tmp_path, name):
+    write_yolo(tmp_path)
+    if name != "yolo":
+        (tmp_path / "data.yaml").unlink()
+        (tmp_path / "labels/film_1.txt").unlink()
+        globals()[f"write_{name}"](tmp_path)
+    dataset = read_dataset(tmp_path)
+    assert dataset.annotation_format == name
+    assert [film.name for film in dataset.radiographs] == ["images/film_1.png"]
+
+
+def test_several_formats_need_a_choice(tmp_path):
+    write_yolo(tmp_path)
+    write_coco(tmp_path)
+    with pytest.raises(DataError, match=r"several formats \(yolo, coco\); set prepare.annotation_format to one"):
+        read_dataset(tmp_path)
+    assert read_dataset(tmp_path, "coco").defect_classes == ("slag",)
+    assert read_dataset(tmp_path, "yolo").defect_classes == ("pore", "crack")
+
+
+def test_named_format_must_be_there(tmp_path):
+    write_yolo(tmp_path)
+    with pytest.raises(DataError, match=r"no voc annotations: .*correct prepare.annotation_format"):
+        read_dataset(tmp_path, "voc")
+
+
+def test_nothing_recognised_says_what_was_looked_for(tmp_path):
+    (tmp_path / "notes.md").write_text("films will come")
+    with pytest.raises(DataError, match=r"looked for data\.yaml.* \(yolo\), .* \(coco\), .* \(voc\), .* \(gdxray\)"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["missing", "empty", ".gitignore"])
+def test_no_data_says_how_to_get_some(tmp_path, content):
+    root = tmp_path / "data"
+    if content != "missing":
+        root.mkdir()
+    if content == ".gitignore":
+        (root / content).touch()
+    with pytest.raises(DataError, match=r"no data; run `dvc pull`, or `python -m defects_in_welds simulate`"):
+        read_dataset(root)
+
+
+def test_annotations_without_any_image_are_an_error(tmp_path):
+    write_yolo(tmp_path)
+    (tmp_path / "images/film_1.png").unlink()
+    with pytest.raises(DataError, match="no images that yolo annotations can be used with"):
+        read_dataset(tmp_path)
+
+
+def test_defect_free_films_alone_name_no_class(tmp_path):
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "labels/film_1.txt").write_text("")
+    with pytest.raises(DataError, match=r"name no class; name them in prepare\.classes"):
+        read_dataset(tmp_path)
+    assert read_dataset(tmp_path, classes=["pore"]).defect_classes == ("pore",)
+
+
+def test_classes_order_and_restrict(tmp_path):
+    write_yolo(tmp_path)
+    assert read_dataset(tmp_path, classes=["crack", "pore"]).defect_classes == ("crack", "pore")
+    dataset = read_dataset(tmp_path, classes=["crack"])
+    assert dataset.defect_classes == ("crack",)
+    assert [found.defect_class for found in dataset.radiographs[0].annotations] == ["crack"]
+    (finding,) = dataset.findings
+    assert (finding.kind, finding.path, finding.line) == (FindingKind.UNKNOWN_CLASS, "labels/film_1.txt", 1)
+
+
+def test_symlinked_images_are_read(tmp_path):
+    write_yolo(tmp_path / "data")
+    (tmp_path / "data/images/film_1.png").rename(tmp_path / "film.png")
+    (tmp_path / "data/images/film_1.png").symlink_to(tmp_path / "film.png")
+    assert [film.name for film in read_dataset(tmp_path / "data").radiographs] == ["images/film_1.png"]
