@@ -37,7 +37,7 @@ def draw_preview(store: TensorStore, augmentation: AugmentationParams, seed: int
     augment = Augmentation(augmentation, manifest.min_visible_share) if manifest.augmentations else None
     chosen = choose_tiles(store, _COLUMNS * _ROWS, seed)
     rows = -(-len(chosen) // _COLUMNS)
-    figure = Figure(figsize=(_COLUMNS * _TILE_INCHES, rows * (_TILE_INCHES + 0.25) + 0.8), layout="constrained")
+    figure = Figure(figsize=(_COLUMNS * _TILE_INCHES, rows * (_TILE_INCHES + 0.2) + 0.7), layout="constrained")
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
@@ -82,17 +82,17 @@ def _draw_tile(
     axis.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="antialiased")
     for (x0, y0, x1, y1), label in zip(boxes_xyxy.tolist(), labels.tolist(), strict=True):
         axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=1.2, edgecolor=_colour(label)))
-        is_at_top = y0 < 0.06 * height
+        is_at_top, is_at_right = y0 < 0.06 * height, x0 > 0.75 * width
         axis.annotate(
             defect_classes[label - 1],
-            (x0, y1 if is_at_top else y0),
-            xytext=(0, -1.5 if is_at_top else 1.5),
+            (x1 if is_at_right else x0, y1 if is_at_top else y0),
+            xytext=(0, -2.5 if is_at_top else 2.5),
             textcoords="offset points",
             va="top" if is_at_top else "bottom",
-            ha="right" if x0 > 0.75 * width else "left",
+            ha="right" if is_at_right else "left",
             color=_colour(label),
-            fontsize=6,
-            annotation_clip=True,
+            fontsize=6.5,
+            bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.65, "pad": 0.8},
         )
     axis.set_xlim(0, width)
     axis.set_ylim(height, 0)
