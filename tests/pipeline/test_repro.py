@@ -72,8 +72,8 @@ def test_no_key_is_in_any_file(reproduced):
 def test_metrics_can_be_shown(reproduced, must_run):
     shown = json.loads(must_run("dvc metrics show --json"))
     metrics = json.loads((reproduced / METRICS_FILE).read_text(encoding="utf-8"))
-    assert shown[""]["data"][METRICS_FILE]["data"] == metrics
-    assert {"map", "map_50", "map_75"} <= set(metrics)
+    numbers = {key: metrics[key] for key in ("mAP", "mAP50", "mAP75", "AR", "flaws")}
+    assert numbers.items() <= shown[""]["data"][METRICS_FILE]["data"].items()
 
 
 def test_the_precision_recall_plot_has_its_axes(reproduced, must_run):
@@ -92,6 +92,6 @@ def test_a_changed_parameter_runs_only_the_stages_that_read_it_and_shows_in_the_
         "Running stage 'evaluate':",
         "Running stage 'report':",
     ]
-    (by_name,) = json.loads(must_run("dvc metrics diff --all --json HEAD"))["diff"].values()
-    assert {"old", "new"} <= set(by_name["map_50"])
+    compared = json.loads(must_run("dvc metrics diff --all --json"))[METRICS_FILE]
+    assert {"old", "new"} <= set(compared["mAP50"])
     assert "merge_iou" in must_run("dvc params diff")
