@@ -19,6 +19,7 @@ from defects_in_welds.params import AugmentationParams
 _COLUMNS, _ROWS = 4, 3
 _TILE_INCHES = 3.0
 _DPI = 130
+_MOST_NAMES = 8
 
 # Told apart on grey, also by the colour-blind (Okabe and Ito).
 _COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
@@ -67,7 +68,7 @@ def choose_tiles(store: TensorStore, count: int, seed: int) -> list[int]:
 def _caption(store: TensorStore, index: int) -> str:
     name = Path(store.film_of(index).name).name
     x0, y0, _, _ = store.manifest.tiles[index].xyxy
-    return f"{name if len(name) <= 32 else '…' + name[-31:]}  ({x0}, {y0})"
+    return f"{name if len(name) <= 32 else name[:31] + '…'}  ({x0}, {y0})"
 
 
 def _draw_tile(
@@ -78,10 +79,14 @@ def _draw_tile(
     defect_classes: Sequence[str],
 ) -> None:
     height, width = image.shape
+    # More names than this hide the flaws; the colours tell the class as well.
+    is_named = len(defect_classes) > 1 and len(labels) <= _MOST_NAMES
     shown = window_level(image, *percentile_window(image))
     axis.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="antialiased")
     for (x0, y0, x1, y1), label in zip(boxes_xyxy.tolist(), labels.tolist(), strict=True):
         axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=1.2, edgecolor=_colour(label)))
+        if not is_named:
+            continue
         is_at_top, is_at_right = y0 < 0.06 * height, x0 > 0.75 * width
         axis.annotate(
             defect_classes[label - 1],
