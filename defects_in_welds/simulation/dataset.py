@@ -19,7 +19,7 @@ from defects_in_welds.taxonomy import iso_6520_1_number
 _WELD_STREAM, _FILM_STREAM = 0, 1
 
 _DEFECT_FREE_SHARE = 0.1
-_MOST_FLAWS = {"gas pore": 9, "crack": 3, "lack of penetration": 2, "slag inclusion": 4}
+_MOST_FLAWS = {"gas pore": 8, "crack": 4, "lack of penetration": 4, "slag inclusion": 5}
 _LEAST_CONTRAST_MM = 0.15
 
 
