@@ -4,6 +4,7 @@ References:
     Lin et al. 2014, Microsoft COCO: Common Objects in Context, arXiv:1405.0312; https://cocodataset.org/#detection-eval
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from jaxtyping import Float
 
 RECALLS = np.linspace(0, 1, 101)
 """The recalls at which COCO reads precision."""
+
+_log = logging.getLogger(__name__)
 
 _IOU_50, _IOU_75 = 0, 5  # among 0.50, 0.55 .. 0.95
 
@@ -65,7 +68,8 @@ def measure_coco(
     """
     # The library writes into what it is given.
     truth = COCO(ground_truth, use_deepcopy=True)
-    evaluation = COCOeval_faster(truth, truth.loadRes(list(predictions)), iouType="bbox")
+    found = truth.loadRes(list(predictions))
+    evaluation = COCOeval_faster(truth, found, iouType="bbox", print_function=_log.debug)
     evaluation.params.maxDets = [max_detections]
     evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
     evaluation.evaluate()

@@ -1,0 +1,189 @@
+import csv
+import json
+import logging
+
+import numpy as np
+import pytest
+from known_project import CLASSES, FLAWS, Oracle, write_store
+from mlflow import MlflowClient
+
+from defects_in_welds.data.annotation import DataError, Split
+from defects_in_welds.data.tensor_store import FilmAnnotation
+from defects_in_welds.evaluation import run_evaluation
+from defects_in_welds.evaluation.film_results import from_coco
+from defects_in_welds.evaluation.run_evaluation import evaluate
+from defects_in_welds.inference.detections import Detections
+from defects_in_welds.inference.predictor import Predictor
+
+
+@pytest.fixture
+def run(artifacts, params):
+    return lambda: evaluate(params, artifacts.prepared, artifacts.model, artifacts.evaluation)
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def read(path):
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_metrics_say_what_was_found(artifacts, run):
+    metrics = run()
+    assert read(artifacts.evaluation / "metrics.json") == metrics
+    assert {key: metrics[key] for key in ("split", "films", "flaws", "found", "missed", "false_calls")} == {
+        "split": "test",
+        "films": 2,
+        "flaws": 4,
+        "found": 2,
+        "missed": 2,
+        "false_calls": 2,
+    }
+    assert metrics["false_calls_per_film"] == 1
+    crack, pore = metrics["per_class"]["crack"], metrics["per_class"]["gas pore"]
+    assert (crack["iso_6520_1"], crack["flaws"], crack["found"], crack["missed"]) == ("100", 3, 2, 1)
+    assert (pore["iso_6520_1"], pore["flaws"], pore["AP"], pore["AP50"]) == ("2011", 1, 0, 0)
+    # Two of three cracks are found before the first false call: precision 1 up to a recall of 2/3.
+    assert crack["AP50"] == crack["AP"] == pytest.approx(67 / 101)
+    assert metrics["mAP"] == metrics["mAP50"] == metrics["mAP75"] == pytest.approx(67 / 202)
+    assert metrics["AR"] == pytest.approx(1 / 3)
+    assert metrics["settings"]["report_score_threshold"] == 0.5
+    assert metrics["note"] is None
+
+
+def test_predictions_and_truth_are_kept_for_the_report(artifacts, run):
+    run()
+    truth, predictions = (read(artifacts.evaluation / f"{name}.json") for name in ("ground_truth", "predictions"))
+    results = from_coco(truth, predictions)
+    assert [result.name for result in results] == ["test/<c>.png", "test/d.png"]
+    assert [result.pixel_pitch_mm for result in results] == [0.1, 0.1]
+    assert results[0].truth.boxes_xyxy.tolist() == [list(flaw.box_xyxy) for flaw in FLAWS]
+    assert results[0].detections.boxes_xyxy.tolist() == [[10, 10, 30, 20], [80, 5, 90, 15]]
+    assert truth["categories"][1] == {"id": 2, "name": "gas pore", "iso_6520_1": "2011"}
+
+
+def test_the_curve_of_a_class_has_its_ap50_as_its_mean(artifacts, run):
+    metrics = run()
+    with (artifacts.evaluation / "plots" / "precision_recall.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name in CLASSES:
+        precision = [float(row["precision"]) for row in rows if row["defect_class"] == name]
+        assert len(precision) == 101
+        assert np.mean(precision) == pytest.approx(metrics["per_class"][name]["AP50"])
+
+
+def test_the_same_films_give_the_same_bytes(artifacts, run):
+    run()
+    files = {path: path.read_bytes() for path in artifacts.evaluation.rglob("*") if path.is_file()}
+    run()
+    assert len(files) == 5
+    assert {path: path.read_bytes() for path in artifacts.evaluation.rglob("*") if path.is_file()} == files
+
+
+def test_only_the_best_detections_of_a_film_count(run, params):
+    params.evaluate.max_detections_per_film = 1
+    assert run()["false_calls"] == 0
+
+
+def test_weak_detections_are_not_counted_but_measured(run, params):
+    params.evaluate.report_score_threshold = 0.95
+    metrics = run()
+    assert (metrics["found"], metrics["false_calls"]) == (0, 0)
+    assert metrics["mAP"] == pytest.approx(67 / 202)
+
+
+def test_validation_films_take_the_place_of_missing_test_films(artifacts, run, caplog):
+    write_store(artifacts.prepared, ("b.png", Split.VAL, FLAWS), ("a.png", Split.TRAIN, FLAWS))
+    with caplog.at_level(logging.WARNING):
+        metrics = run()
+    assert (metrics["split"], metrics["films"]) == ("val", 1)
+    assert sum("no test films" in record.message for record in caplog.records) == 1
+
+
+def test_without_test_and_validation_films_there_is_one_clear_error(artifacts, run):
+    write_store(artifacts.prepared, ("a.png", Split.TRAIN, FLAWS))
+    with pytest.raises(DataError, match=r"neither test nor validation films.*prepare\.test_share"):
+        run()
+
+
+def test_films_without_flaws_give_nulls_and_a_note(artifacts, run, caplog):
+    write_store(artifacts.prepared, ("a.png", Split.TEST, ()))
+    metrics = run()
+    read(artifacts.evaluation / "metrics.json")
+    assert [metrics[key] for key in ("mAP", "mAP50", "mAP75", "AR")] == [None] * 4
+    assert metrics["per_class"]["crack"]["AP"] is None
+    assert metrics["false_calls"] == 1
+    assert "no test film has a flaw" in metrics["note"]
+    assert metrics["note"] in caplog.text
+
+
+def test_difficult_flaws_are_counted_apart(artifacts, run):
+    difficult = FilmAnnotation((10, 10, 30, 20), "crack", True)
+    write_store(artifacts.prepared, ("a.png", Split.TEST, (difficult, FLAWS[1])))
+    metrics = run()
+    assert (metrics["flaws"], metrics["missed"], metrics["difficult_flaws"]) == (1, 1, 1)
+    assert metrics["false_calls"] == 1
+    assert metrics["per_class"]["crack"]["AP"] is None
+
+
+def test_a_model_for_other_classes_is_refused(run, monkeypatch):
+    class Other(Oracle):
+        defect_classes = ("crack",)
+
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Other())
+    with pytest.raises(DataError, match=r"prepared for crack, gas pore in tiles of 64 px, but .* trained for crack in"):
+        run()
+
+
+def test_a_stage_that_fails_leaves_the_old_results_alone(artifacts, run, monkeypatch):
+    run()
+    before = (artifacts.evaluation / "metrics.json").read_bytes()
+
+    def fail(coco):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(run_evaluation, "draw_precision_recall", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run()
+    assert (artifacts.evaluation / "metrics.json").read_bytes() == before
+    assert sorted(path.name for path in artifacts.evaluation.parent.iterdir()) == ["evaluation", "model", "prepared"]
+
+
+def test_a_tracking_server_that_is_away_costs_one_warning(artifacts, run, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    run()
+    assert (artifacts.evaluation / "metrics.json").is_file()
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "not in MLflow's run 0123456789abcdef0123456789abcdef" in warning
+    assert "secret" not in caplog.text
+
+
+# What MLflow's database library says of itself is not ours to mend.
+@pytest.mark.filterwarnings("ignore:The ``noload``")
+def test_metrics_and_files_join_the_training_run(artifacts, run, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("trial", artifact_location=str(tmp_path / "mlartifacts"))
+    run_id = client.create_run(experiment).info.run_id
+    record = json.loads((artifacts.model / "run.json").read_text())
+    (artifacts.model / "run.json").write_text(json.dumps({**record, "run_id": run_id, "tracking_uri": uri}))
+
+    metrics = run()
+
+    logged = client.get_run(run_id).data.metrics
+    assert logged["test/mAP"] == pytest.approx(metrics["mAP"])
+    assert logged["test/AP50/crack"] == pytest.approx(metrics["per_class"]["crack"]["AP50"])
+    assert logged["test/AP/gas pore"] == 0
+    files = {entry.path for entry in client.list_artifacts(run_id, "evaluation")}
+    assert {"evaluation/metrics.json", "evaluation/predictions.json", "evaluation/plots"} <= files
+
+
+def test_a_detector_that_reports_nothing_has_found_nothing(run, monkeypatch):
+    class Silent(Oracle):
+        def predict_store_film(self, *_):
+            return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Silent())
+    metrics = run()
+    assert (metrics["mAP"], metrics["AR"], metrics["found"], metrics["false_calls"]) == (0, 0, 0, 0)
