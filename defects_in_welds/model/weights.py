@@ -92,7 +92,7 @@ def _fetch(source: str, model: ModelParams) -> Path:
         return path
     # Two URLs may end in the same file name: the cache tells them apart.
     name = f"{hashlib.sha256(source.encode()).hexdigest()[:16]}-{Path(urlsplit(source).path).name}"
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = _cache_dir() / name
     if not path.is_file():
         _log.info("downloading %s", source)
         try:
@@ -121,7 +121,18 @@ def _check_sha256(path: Path, model: ModelParams) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != model.weights_sha256.lower():
+        _forget_download(path)
         raise _error(model, f"has the SHA-256 {found}; model.weights_sha256 expects {model.weights_sha256}")
+
+
+def _cache_dir() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _forget_download(path: Path) -> None:
+    """Remove a bad file from the cache, so that the next run fetches it anew; the user's own files stay."""
+    if path.parent == _cache_dir():
+        path.unlink()
 
 
 def _read_state_dict(path: Path, model: ModelParams) -> dict[str, Tensor]:
@@ -129,6 +140,7 @@ def _read_state_dict(path: Path, model: ModelParams) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the file makes it stumble over
+        _forget_download(path)
         raise _error(model, f"is no weights file ({type(error).__name__} while reading {path})") from None
     if isinstance(content, dict):
         content = content.get("state_dict", content)

@@ -9,10 +9,11 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor
 
+from defects_in_welds.data.data_module import Batch
 from defects_in_welds.model.checkpoint import save_checkpoint
 from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.params import ModelParams
-from defects_in_welds.training.lit_module import Batch, DetectionModule
+from defects_in_welds.training.lit_module import DetectionModule
 
 
 class TrainingLog(Callback):
@@ -24,11 +25,18 @@ class TrainingLog(Callback):
     def __init__(self, every_steps: int) -> None:
         """Take the number of steps between two entries."""
         self._every_steps = every_steps
+        self._learning_rate = 0.0
         self._restart()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave out the time of the validation before."""
         self._restart()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Note the learning rate before the schedule moves on."""
+        self._learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
         self,
@@ -49,12 +57,12 @@ class TrainingLog(Callback):
 
     def _log(self, trainer: pl.Trainer) -> None:
         metrics = {f"train/{name}": float(total) / self._steps for name, total in self._sums.items()}
-        metrics["train/learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        metrics["train/learning_rate"] = self._learning_rate
         elapsed_s = time.perf_counter() - self._start_s
         metrics["train/images_per_second"] = self._images * trainer.world_size / elapsed_s
         metrics["epoch"] = float(trainer.current_epoch)
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=trainer.global_step)
+            logger.log_metrics(metrics, step=trainer.global_step - 1)  # Lightning's own count of steps
 
     def _restart(self) -> None:
         self._steps = 0

@@ -11,9 +11,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
+from defects_in_welds.data.data_module import Batch
 from defects_in_welds.params import TrainParams, UserError
-
-Batch = tuple[list[Float[Tensor, "1 height width"]], list[dict[str, Tensor]]]
 
 
 class TrainingError(UserError):

@@ -19,7 +19,6 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from defects_in_welds.data.annotation import Split
 from defects_in_welds.data.data_module import WeldDataModule
 from defects_in_welds.data.tensor_store import Manifest
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
@@ -87,8 +86,7 @@ def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Pat
     with _quiet_lightning(), _tracked_on_rank_zero(params, manifest, run_id) as tracker:
         if tracker is not None and run_id is None:
             _start_training_dir(params, manifest, training_dir, tracker.run_id)
-        has_validation = params.train.validate_on == "train" or data.store.tile_indices(Split.VAL)
-        trainer = _make_trainer(params, training_dir, best, tracker, validates=bool(has_validation))
+        trainer = _make_trainer(params, training_dir, best, tracker)
         last = training_dir / _LAST_NAME
         try:
             trainer.fit(module, datamodule=data, ckpt_path=last if run_id else None, weights_only=True)
@@ -110,9 +108,7 @@ def resolve_precision(trainer: TrainerParams) -> Precision:
     return precision
 
 
-def _make_trainer(
-    params: Params, training_dir: Path, best: BestCheckpoint, tracker: RunTracker | None, *, validates: bool
-) -> pl.Trainer:
+def _make_trainer(params: Params, training_dir: Path, best: BestCheckpoint, tracker: RunTracker | None) -> pl.Trainer:
     given = params.trainer
     precision = resolve_precision(given)
     if precision != given.precision and rank_zero_only.rank == 0:
@@ -139,7 +135,7 @@ def _make_trainer(
         max_epochs=params.train.max_epochs,
         check_val_every_n_epoch=given.check_val_every_n_epoch,
         limit_train_batches=given.limit_train_batches,
-        limit_val_batches=given.limit_val_batches if validates else 0,
+        limit_val_batches=given.limit_val_batches,
         log_every_n_steps=1,  # `TrainingLog` keeps the interval
         enable_progress_bar=given.enable_progress_bar,
         enable_model_summary=False,
