@@ -4,14 +4,10 @@ A command takes Hydra overrides as ``section.key=value``, and ``experiment=name`
 called, so that ``--help`` is quick.
 """
 
-import inspect
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import fire
-
+from defects_in_welds.command_line import run_command
 from defects_in_welds.params import (
     DATA_DIR,
     EVALUATION_DIR,
@@ -19,9 +15,7 @@ from defects_in_welds.params import (
     PREPARED_DIR,
     REPORT_DIR,
     TRAINING_DIR,
-    UserError,
     load_params,
-    report_user_errors,
 )
 
 
@@ -90,22 +84,6 @@ def report(*overrides: str) -> None:
 COMMANDS = {command.__name__: command for command in (simulate, prepare, train, evaluate, report)}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; what the user can put right ends as one line and exit code 1."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    with report_user_errors():
-        _reject_unknown(COMMANDS, given)
-        fire.Fire(COMMANDS, command=given, name="defects_in_welds")
-
-
-def _reject_unknown(commands: Mapping[str, Callable[..., None]], given: Sequence[str]) -> None:
-    """Check the command's name and flags: Fire would see a misspelt flag only after the command has run."""
-    if not given or given[0].startswith("-"):
-        return
-    if given[0] not in commands:
-        raise UserError(f"there is no command {given[0]!r}; there are: {', '.join(commands)}")
-    known = {"help", *inspect.signature(commands[given[0]]).parameters} - {"overrides"}
-    for flag in re.findall(r"^--?([a-zA-Z][\w-]*)", "\n".join(given[1:]), flags=re.MULTILINE):
-        if flag.replace("-", "_") not in known:
-            names = ", ".join(f"--{name}" for name in sorted(known))
-            raise UserError(f"{given[0]} has no flag --{flag}; it has {names}, and overrides as section.key=value")
+def main() -> None:
+    """Run one command."""
+    run_command(COMMANDS, sys.argv[1:])

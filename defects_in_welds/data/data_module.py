@@ -3,14 +3,14 @@
 ``python defects_in_welds/data/data_module.py prepare --img_size 640 --augmentations True``
 """
 
-import logging
+import sys
 from pathlib import Path
 
-import fire
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from defects_in_welds.command_line import run_command
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.augmentation import Augmentation
 from defects_in_welds.data.detection_dataset import (
@@ -26,10 +26,8 @@ from defects_in_welds.params import (
     DATA_DIR,
     PREPARED_DIR,
     AugmentationParams,
-    ParamsError,
     TrainParams,
     load_params,
-    report_user_errors,
 )
 
 Batch = tuple[list[torch.Tensor], list[Target]]
@@ -137,7 +135,6 @@ def prepare(
     augmentations: bool | None = None,
     data_dir: str | Path = DATA_DIR,
     out_dir: str | Path = PREPARED_DIR,
-    **unknown: object,
 ) -> None:
     """Read, check and split the radiographs, and cut them into tiles.
 
@@ -147,21 +144,15 @@ def prepare(
         augmentations: Whether training augments the tiles, in place of prepare.augmentations.
         data_dir: Folder of the data set.
         out_dir: Folder of the prepared data.
-        unknown: Flags that do not exist; Fire itself would complain only after the work is done.
 
     Raises:
-        ParamsError: If a flag or parameter is unknown or impossible.
+        ParamsError: If a parameter is unknown or impossible.
         DataError: If the data cannot be used.
     """
-    if unknown:
-        names = ", ".join(f"--{name}" for name in unknown)
-        raise ParamsError(f"prepare has no flag {names}; it has --img_size, --augmentations, --data_dir, --out_dir")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     flags = {"img_size": img_size, "augmentations": augmentations}
     given = [f"prepare.{key}={value}" for key, value in flags.items() if value is not None]
     prepare_dataset(load_params([*overrides, *given]), Path(data_dir), Path(out_dir))
 
 
 if __name__ == "__main__":
-    with report_user_errors():
-        fire.Fire({"prepare": prepare})
+    run_command({"prepare": prepare}, sys.argv[1:])
