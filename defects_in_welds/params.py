@@ -16,7 +16,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -459,6 +459,8 @@ def _explain(error: Exception) -> str:
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and is_dataclass(cause.object_type):
         allowed = ", ".join(sorted(field.name for field in fields(cause.object_type)))
         return f"params: unknown key {cause.full_key}; allowed: {allowed}"
+    if isinstance(cause, MissingConfigException):
+        return f"params: there is no {cause.missing_cfg_file}; there are: {', '.join(cause.options or ())}"
     lines = [line.strip() for line in str(cause).splitlines()]
-    text = "; ".join(line for line in lines[:4] if line and not line.startswith("object_type"))
+    text = "; ".join(line for line in lines[:4] if line and not line.startswith(("object_type", "reference_type")))
     return f"params: {text.replace('full_key: ', 'key ')}"
