@@ -6,7 +6,6 @@ of the source files, and ``manifest.json``. The same data and parameters give th
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from numpy.lib import format as npy_format
 
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.grey_levels import to_unit_float32
+from defects_in_welds.output_folder import replaced_folder
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -126,7 +126,7 @@ class Manifest:
 
 
 class StoreWriter:
-    """Write a store into a temporary sibling folder, which takes the place of the old store only when it is complete.
+    """Write a store into a temporary neighbour, which takes the place of the old store when everything went well.
 
     Memory use does not grow with the number of tiles.
 
@@ -141,15 +141,12 @@ class StoreWriter:
             path: Folder of the store.
             img_size: Tile side, in pixels.
         """
-        self._path = path
         self._arrays: dict[str, _GrowingArray] = {}
         self._img_size = img_size
-        self._is_complete = False
-        self.folder = path.with_name(f".{path.name}.partial")
+        self._replacement = replaced_folder(path)
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        self.folder = self._replacement.__enter__()
         return self
 
     def append(self, tile: UInt8[np.ndarray, "tile tile"] | UInt16[np.ndarray, "tile tile"]) -> tuple[str, int]:
@@ -170,17 +167,13 @@ class StoreWriter:
             array.close()
         content = {"format_version": FORMAT_VERSION, "data_sha256": manifest.data_sha256, **_manifest_to_json(manifest)}
         (self.folder / MANIFEST_NAME).write_bytes(_compact_json(content))
-        self._is_complete = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for array in self._arrays.values():
             array.close()
-        if error is None and self._is_complete:
-            _replace_folder(self.folder, self._path)
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._replacement.__exit__(kind, error, traceback)
 
 
 class TensorStore:
@@ -279,15 +272,6 @@ def _array_name(dtype: str) -> str:
 
 def _compact_json(content: object) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _replace_folder(new: Path, path: Path) -> None:
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _map_array(path: Path, dtype: str, side_px: int, least_rows: int) -> np.ndarray:

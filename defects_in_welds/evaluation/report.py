@@ -20,7 +20,7 @@ from defects_in_welds.data.tensor_store import Manifest, TensorStore
 from defects_in_welds.evaluation.film_pictures import STYLES, assemble_film, draw_crop, draw_film
 from defects_in_welds.evaluation.film_results import FilmResult, from_coco
 from defects_in_welds.evaluation.matching import MATCH_IOU, FilmMatches, match_film
-from defects_in_welds.evaluation.output_folder import replaced_folder
+from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import Params
 
 TEMPLATE_NAME = "report.html.jinja"

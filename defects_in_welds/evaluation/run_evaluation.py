@@ -20,9 +20,9 @@ from defects_in_welds.data.tensor_store import TensorStore
 from defects_in_welds.evaluation.coco_map import CocoMetrics, measure_coco
 from defects_in_welds.evaluation.film_results import FilmResult, film_result, to_coco
 from defects_in_welds.evaluation.matching import match_film
-from defects_in_welds.evaluation.output_folder import replaced_folder
 from defects_in_welds.evaluation.plots import draw_precision_recall, write_precision_recall
 from defects_in_welds.inference.predictor import Predictor
+from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import EvaluateParams, Params
 from defects_in_welds.taxonomy import iso_6520_1_number
 from defects_in_welds.training.tracking import metric_name, without_credentials

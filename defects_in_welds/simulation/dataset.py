@@ -1,7 +1,6 @@
 """The sample: simulated films with their truth in COCO, written as one data set."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import tifffile
 from jaxtyping import UInt16
 from tqdm import tqdm
 
+from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import ParamsError, SimulateParams
 from defects_in_welds.simulation.flaws import FLAW_KINDS, FlawBody
 from defects_in_welds.simulation.imaging import expose
@@ -18,6 +18,7 @@ from defects_in_welds.taxonomy import iso_6520_1_number
 # Streams of random numbers that must not follow from one another.
 _WELD_STREAM, _FILM_STREAM = 0, 1
 
+_DESCRIPTION = "Simulated radiographs of butt welds"
 _DEFECT_FREE_SHARE = 0.1
 _MOST_FLAWS = {"gas pore": 8, "crack": 4, "lack of penetration": 4, "slag inclusion": 5}
 _LEAST_CONTRAST_MM = 0.15
@@ -64,38 +65,36 @@ def simulate_dataset(params: SimulateParams, out_dir: Path) -> None:
         ParamsError: If the folder holds something else.
     """
     _require_free(out_dir)
-    temporary = out_dir.with_name(out_dir.name + ".partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / "images").mkdir(parents=True)
     class_ids = {name: number for number, name in enumerate(FLAW_KINDS, start=1)}
     images, annotations = [], []
-    for film in tqdm(range(params.films), desc="simulate", unit="film"):
-        pixels, flaws = simulate_film(params, film)
-        weld, section = divmod(film, params.films_per_weld)
-        name = f"weld_{weld + 1:03d}_film_{section + 1}.tiff"
-        _write_tiff(temporary / "images" / name, pixels, params.pixel_pitch_mm)
-        images.append(
-            {
-                "id": film + 1,
-                "file_name": f"images/{name}",
-                "height": params.height_px,
-                "width": params.width_px,
-                "pixel_pitch_mm": params.pixel_pitch_mm,
-                "weld": f"weld_{weld + 1:03d}",
-            }
-        )
-        annotations += [_annotation(flaw, film + 1, class_ids[flaw.defect_class]) for flaw in flaws]
-    truth = {
-        "info": {"description": "Simulated radiographs of butt welds", "seed": params.seed},
-        "images": images,
-        "annotations": [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)],
-        "categories": [
-            {"id": number, "name": name, "iso_6520_1": iso_6520_1_number(name)} for name, number in class_ids.items()
-        ],
-    }
-    (temporary / "annotations.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8", newline="\n")
-    shutil.rmtree(out_dir, ignore_errors=True)
-    temporary.rename(out_dir)
+    with replaced_folder(out_dir) as folder:
+        (folder / "images").mkdir()
+        for film in tqdm(range(params.films), desc="simulate", unit="film"):
+            pixels, flaws = simulate_film(params, film)
+            weld, section = divmod(film, params.films_per_weld)
+            name = f"weld_{weld + 1:03d}_film_{section + 1}.tiff"
+            _write_tiff(folder / "images" / name, pixels, params.pixel_pitch_mm)
+            images.append(
+                {
+                    "id": film + 1,
+                    "file_name": f"images/{name}",
+                    "height": params.height_px,
+                    "width": params.width_px,
+                    "pixel_pitch_mm": params.pixel_pitch_mm,
+                    "weld": f"weld_{weld + 1:03d}",
+                }
+            )
+            annotations += [_annotation(flaw, film + 1, class_ids[flaw.defect_class]) for flaw in flaws]
+        truth = {
+            "info": {"description": _DESCRIPTION, "seed": params.seed},
+            "images": images,
+            "annotations": [{"id": number, **annotation} for number, annotation in enumerate(annotations, start=1)],
+            "categories": [
+                {"id": number, "name": name, "iso_6520_1": iso_6520_1_number(name)}
+                for name, number in class_ids.items()
+            ],
+        }
+        (folder / "annotations.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 def _annotation(flaw: FlawBody, image_id: int, category_id: int) -> dict[str, object]:
@@ -132,9 +131,7 @@ def _require_free(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
     if names <= {"images", "annotations.json"}:
         annotations = folder / "annotations.json"
-        if not names or (
-            annotations.is_file() and "Simulated radiographs" in annotations.read_text(encoding="utf-8")[:200]
-        ):
+        if not names or (annotations.is_file() and _DESCRIPTION in annotations.read_text(encoding="utf-8")[:200]):
             return
     raise ParamsError(
         f"{folder} holds data that was not simulated here; move it away or name another folder with --out"

@@ -153,11 +153,6 @@ def test_the_remains_of_a_killed_run_do_not_disturb(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
-def test_nothing_appears_without_a_manifest(tmp_path):
-    write_store(tmp_path / "store", make_tiles(), complete=False)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_missing_store_names_the_remedy(tmp_path):
     with pytest.raises(DataError, match="no prepared data; run `dvc repro prepare`"):
         TensorStore.open(tmp_path / "store")

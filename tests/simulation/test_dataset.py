@@ -88,4 +88,4 @@ def test_an_earlier_simulation_is_replaced(tmp_path):
     simulate_dataset(dataclasses.replace(TINY, films=6), tmp_path / "data")
     simulate_dataset(TINY, tmp_path / "data")
     assert len(list((tmp_path / "data" / "images").iterdir())) == TINY.films
-    assert not (tmp_path / "data.partial").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

@@ -1,0 +1,42 @@
+"""Write a folder whole or not at all."""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from defects_in_welds.params import UserError
+
+_NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to write into, which takes the place of the old one when everything went well.
+
+    Args:
+        path: Folder to write.
+
+    Yields:
+        A temporary neighbour of it.
+
+    Raises:
+        UserError: If there is no space or no right to write there.
+    """
+    partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
+    try:
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        raise UserError(f"{path}: cannot be written: {error.strerror}; free some space or write elsewhere") from None
+    finally:
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,49 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from defects_in_welds.output_folder import replaced_folder
+from defects_in_welds.params import UserError
+
+
+def write(path: Path, text: str) -> None:
+    with replaced_folder(path) as folder:
+        (folder / "file").write_text(text)
+
+
+def write_and_fail(path: Path, error: BaseException) -> None:
+    with replaced_folder(path) as folder:
+        (folder / "file").write_text("half")
+        raise error
+
+
+def test_a_new_folder_takes_the_place_of_the_old(tmp_path):
+    write(tmp_path / "out", "old")
+    write(tmp_path / "out", "new")
+    assert (tmp_path / "out/file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError(), OSError(errno.EIO, "broken")])
+def test_a_failure_leaves_the_old_folder_and_passes_on(tmp_path, error):
+    write(tmp_path / "out", "old")
+    with pytest.raises(type(error)):
+        write_and_fail(tmp_path / "out", error)
+    assert (tmp_path / "out/file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path):
+    with pytest.raises(UserError, match=r"out: cannot be written: No space left on device; free some space"):
+        write_and_fail(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_remains_of_a_killed_run_are_cleared(tmp_path):
+    for name in (".out.partial", ".out.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rest").touch()
+    write(tmp_path / "out", "new")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
