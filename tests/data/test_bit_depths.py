@@ -1,5 +1,7 @@
 """One scene in three files: the grey levels differ in depth, the picture does not."""
 
+import json
+
 import cv2
 import numpy as np
 import pydicom
@@ -10,6 +12,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from defects_in_welds.data.grey_levels import to_unit_float32
 from defects_in_welds.data.image_reading import read_radiograph
+from defects_in_welds.data.preparation import prepare_dataset
+from defects_in_welds.params import load_params
 
 SCENE = np.random.default_rng(3).random((40, 60))  # transmitted share
 
@@ -58,3 +62,37 @@ def test_one_scene_in_three_files(tmp_path, name, write, bit_depth, pixel_pitch_
     assert radiograph.pixel_pitch_mm == pytest.approx(pixel_pitch_mm)
     unit = to_unit_float32(radiograph.pixels, radiograph.bit_depth)
     np.testing.assert_allclose(unit, SCENE, atol=0.5001 / (2**bit_depth - 1))
+
+
+@pytest.mark.parametrize(("suffix", "write"), [(".png", write_png), (".tiff", write_tiff), (".dcm", write_diconde)])
+def test_one_annotation_gives_the_same_boxes_for_each_file(tmp_path, suffix, write):
+    """The boxes of a film do not depend on the kind of file that its grey levels came in."""
+    data = tmp_path / "data"
+    data.mkdir()
+    height, width = SCENE.shape
+    boxes = [[3, 5, 10, 8], [30.5, 12.25, 20, 20]]
+    images, annotations = [], []
+    for film in range(4):
+        write(data / f"film_{film}{suffix}")
+        images.append({"id": film, "file_name": f"film_{film}{suffix}", "height": height, "width": width})
+        annotations += [{"id": 2 * film + i, "image_id": film, "category_id": 1, "bbox": boxes[i]} for i in range(2)]
+    truth = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "pore"}]}
+    (data / "annotations.json").write_text(json.dumps(truth))
+    # The four films are copies of one scene: all are kept.
+    params = load_params(["prepare.img_size=32", "prepare.overlap_px=8", "prepare.on_finding=keep"])
+    store = prepare_dataset(params, data, tmp_path / "prepared")
+    film_boxes = [[(3, 5, 13, 13), (30.5, 12.25, 50.5, 32.25)]] * 4
+    assert [[one.box_xyxy for one in film.annotations] for film in store.manifest.films] == film_boxes
+    for index, tile in enumerate(store.manifest.tiles):
+        x0, y0, x1, y1 = tile.xyxy
+        expected = levels(store.film_of(index).bit_depth)[y0:y1, x0:x1]
+        np.testing.assert_array_equal(store.pixels(index)[: y1 - y0, : x1 - x0], expected)
+    of_first_film = [(tile.xyxy, tile.boxes_xyxy.tolist()) for tile in store.manifest.tiles if tile.film == 0]
+    assert of_first_film == [
+        ((0, 0, 32, 32), [[3, 5, 13, 13]]),
+        ((14, 0, 46, 32), [[16.5, 12.25, 32, 32]]),
+        ((28, 0, 60, 32), [[2.5, 12.25, 22.5, 32]]),
+        ((0, 8, 32, 40), [[3, 0, 13, 5]]),
+        ((14, 8, 46, 40), [[16.5, 4.25, 32, 24.25]]),
+        ((28, 8, 60, 40), [[2.5, 4.25, 22.5, 24.25]]),
+    ]
