@@ -64,7 +64,7 @@ def is_corrupting(kind: FindingKind) -> bool:
 
 def unreadable_image(film: AnnotatedRadiograph, error: DataError) -> Finding:
     """Turn the failure to read a film into a finding."""
-    return Finding(FindingKind.UNREADABLE_IMAGE, film.name, None, str(error))
+    return Finding(FindingKind.UNREADABLE_IMAGE, film.name, None, str(error).removeprefix(f"{film.image_path}: "))
 
 
 def check_annotations(
