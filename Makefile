@@ -32,10 +32,10 @@ lock: ## For maintainers: solve the dependencies of pyproject.toml anew (needs P
 clean: ## Remove .venv and everything that the stages wrote; data/, mlflow.db and mlruns/ stay
 	rm -rf .venv artifacts
 
-# Only where there is no data/ at all: it may be somebody's own.
+# Only where there is no data/ at all: it may be somebody's own. DVC takes it into its cache if data.dvc names it.
 data: | $(RUN_TOOLS)
 	$(BIN)/python -m defects_in_welds simulate --out $@
-	@$(BIN)/dvc status --quiet data.dvc || { \
+	@$(BIN)/dvc commit data.dvc </dev/null >/dev/null 2>&1 || { \
 		rm -rf $@; \
 		echo "data.dvc does not name the simulated sample: get the data that it names with 'dvc pull'." >&2; \
 		exit 1; \
