@@ -42,13 +42,14 @@ class TrainingLog(Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Mapping[str, Tensor],
+        outputs: Tensor | Mapping[str, Any] | None,
         batch: Batch,
         batch_idx: int,
     ) -> None:
         """Add a step, and log if it is time."""
         self._steps += 1
         self._images += len(batch[0])
+        assert isinstance(outputs, Mapping)
         for name, value in outputs.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         if self._steps == self._every_steps or trainer.is_last_batch:

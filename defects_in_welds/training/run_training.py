@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import hydra
 import pytorch_lightning as pl
@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from defects_in_welds.command_line import log_to_terminal
 from defects_in_welds.data.data_module import WeldDataModule
 from defects_in_welds.data.tensor_store import Manifest
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
@@ -103,15 +104,18 @@ def resolve_precision(trainer: TrainerParams) -> Precision:
     """Find the precision to train in: a CPU has no mixed float16 and takes bfloat16 in its place."""
     has_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
     on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not has_accelerator)
-    precision = "bf16-mixed" if on_cpu and trainer.precision == "16-mixed" else trainer.precision
-    assert precision in ("32-true", "16-mixed", "bf16-mixed")
-    return precision
+    return cast(Precision, "bf16-mixed" if on_cpu and trainer.precision == "16-mixed" else trainer.precision)
+
+
+def _is_first_process() -> bool:
+    """Tell whether this process writes; Lightning starts the others with their rank in the environment."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _make_trainer(params: Params, training_dir: Path, best: BestCheckpoint, tracker: RunTracker | None) -> pl.Trainer:
     given = params.trainer
     precision = resolve_precision(given)
-    if precision != given.precision and rank_zero_only.rank == 0:
+    if precision != given.precision and _is_first_process():
         _log.info("trainer.precision %s is %s on a CPU", given.precision, precision)
     callbacks = [
         TrainingLog(given.log_every_n_steps),
@@ -163,7 +167,7 @@ def _quiet_lightning() -> Iterator[None]:
 def _tracked_on_rank_zero(
     params: Params, manifest: Manifest, run_id: str | None
 ) -> AbstractContextManager[RunTracker | None]:
-    if rank_zero_only.rank == 0:
+    if _is_first_process():
         return tracked_run(params, manifest.data_sha256, run_id)
     return nullcontext()
 
@@ -245,8 +249,7 @@ def _run(config: DictConfig) -> None:
 
 def main() -> None:
     """Train with the parameters of ``configs/params.yaml`` and the overrides of the command line."""
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    logging.getLogger("defects_in_welds").setLevel(logging.INFO)
+    log_to_terminal()
     overrides = sys.argv[1:]
     if not any(argument.startswith("-") for argument in overrides):
         with report_user_errors():
