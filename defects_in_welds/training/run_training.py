@@ -23,6 +23,7 @@ from defects_in_welds.command_line import log_to_terminal
 from defects_in_welds.data.data_module import WeldDataModule
 from defects_in_welds.data.tensor_store import Manifest
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
+from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import (
     CONFIG_NAME,
     MODEL_DIR,
@@ -232,14 +233,9 @@ def _run_record(
 
 
 def _publish(best: Path, run: dict[str, Any], model_dir: Path) -> None:
-    """Replace the model folder by one that is complete."""
-    partial = model_dir.with_name(f".{model_dir.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    shutil.copyfile(best, partial / BEST_NAME)
-    (partial / RUN_NAME).write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n")
-    shutil.rmtree(model_dir, ignore_errors=True)
-    partial.rename(model_dir)
+    with replaced_folder(model_dir) as folder:
+        shutil.copyfile(best, folder / BEST_NAME)
+        (folder / RUN_NAME).write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n")
 
 
 def _run(config: DictConfig) -> None:
