@@ -1,5 +1,6 @@
 """What happens around the training steps: the log, the best weights, the state to resume from."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from defects_in_welds.model.checkpoint import save_checkpoint
 from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.params import ModelParams
 from defects_in_welds.training.lit_module import DetectionModule
+
+_log = logging.getLogger(__name__)
 
 
 class TrainingLog(Callback):
@@ -53,10 +56,18 @@ class TrainingLog(Callback):
         for name, value in outputs.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         if self._steps == self._every_steps or trainer.is_last_batch:
-            self._log(trainer)
+            self._log_means(trainer)
             self._restart()
 
-    def _log(self, trainer: pl.Trainer) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say on the terminal how far the training is, and how good."""
+        assert isinstance(pl_module, DetectionModule)
+        if trainer.is_global_zero:
+            found = pl_module.validation_map
+            shown = "nothing to find" if found is None else f"mAP {found:.3f}"
+            _log.info("epoch %d of %s, validation: %s", trainer.current_epoch + 1, trainer.max_epochs, shown)
+
+    def _log_means(self, trainer: pl.Trainer) -> None:
         metrics = {f"train/{name}": float(total) / self._steps for name, total in self._sums.items()}
         metrics["train/learning_rate"] = self._learning_rate
         elapsed_s = time.perf_counter() - self._start_s

@@ -56,7 +56,7 @@ _SIGTERM_EXIT_CODE = 143
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("defects_in_welds.training.run_training")  # as a script the module is called __main__
 
 
 def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Path) -> Path:

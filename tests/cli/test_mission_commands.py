@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,9 @@ def test_prepare_takes_its_flags(prepared):
 def test_training_leaves_a_checkpoint_and_its_run(command, prepared, run_command):
     run = run_command(command)
     assert run.returncode == 0, run.stderr
+    if not torch.cuda.is_available():
+        assert run.stdout.count("trainer.precision 16-mixed is bf16-mixed on a CPU") == 1
+    assert "validation: mAP" in run.stdout
     record = json.loads((prepared / "artifacts" / "model" / "run.json").read_text(encoding="utf-8"))
     if "=" in command:
         assert record["params"]["trainer"]["precision"] == "16-mixed"
