@@ -44,14 +44,16 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
         looks_for = FORMATS[annotation_format].LOOKS_FOR
         raise DataError(f"{root}: no {annotation_format} annotations: {looks_for}; correct prepare.annotation_format")
     dataset = FORMATS[annotation_format].read(root)
+    first = dataset.findings[0] if dataset.findings else None
+    reason = f"; {first.path}: {first.message}" if first else ""
     if not dataset.radiographs:
-        first = dataset.findings[0] if dataset.findings else None
-        reason = f"; {first.path}: {first.message}" if first else ""
         raise DataError(f"{root}: no images that {annotation_format} annotations can be used with{reason}")
     if classes is not None:
         dataset = _restrict(dataset, tuple(classes))
     if not dataset.defect_classes:
-        raise DataError(f"{root}: the {annotation_format} annotations name no class; name them in prepare.classes")
+        raise DataError(
+            f"{root}: the {annotation_format} annotations name no class; name them in prepare.classes{reason}"
+        )
     return dataset
 
 

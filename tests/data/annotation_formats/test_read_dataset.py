@@ -93,6 +93,14 @@ def test_defect_free_films_alone_name_no_class(tmp_path):
     assert read_dataset(tmp_path, classes=["pore"]).defect_classes == ("pore",)
 
 
+def test_where_every_annotation_file_is_broken_the_first_is_named(tmp_path):
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8), dtype=np.uint8))
+    (tmp_path / "a.xml").write_text("<annotation><object>")
+    with pytest.raises(DataError, match=r"name no class.*; a\.xml: "):
+        read_dataset(tmp_path, "voc")
+
+
 def test_classes_order_and_restrict(tmp_path):
     write_yolo(tmp_path)
     assert read_dataset(tmp_path, classes=["crack", "pore"]).defect_classes == ("crack", "pore")
