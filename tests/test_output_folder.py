@@ -40,6 +40,34 @@ def test_a_full_disk_is_one_line_that_names_the_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(errno.EACCES, "not allowed"), UserError)]
+)
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch, error, raised):
+    write(tmp_path / "out", "old")
+    rename = Path.rename
+
+    def refuse_the_new_one(path, target):
+        if path.name == ".out.partial":
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new_one)
+    with pytest.raises(raised):
+        write(tmp_path / "out", "new")
+    assert (tmp_path / "out/file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_old_folder_comes_back_after_a_kill_just_before_the_new_one_took_its_place(tmp_path):
+    write(tmp_path / "out", "old")
+    (tmp_path / "out").rename(tmp_path / ".out.old")
+    with pytest.raises(ValueError, match="early"):
+        write_and_fail(tmp_path / "out", ValueError("early"))
+    assert (tmp_path / "out/file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_the_remains_of_a_killed_run_are_cleared(tmp_path):
     for name in (".out.partial", ".out.old"):
         (tmp_path / name).mkdir()
