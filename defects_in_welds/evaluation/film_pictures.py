@@ -18,6 +18,7 @@ from defects_in_welds.evaluation.matching import FilmMatches
 FILM_PICTURE_PX = 1600
 """Longest side of the picture of a film, in pixels."""
 
+_MIN_PICTURE_PX = 24  # a side that the scale would leave shorter is stretched: lines and boxes stay to be seen
 _CROP_MARGIN_PX = 48
 _CROP_PICTURE_PX = 480
 _CROP_LINES = 2.0  # the page shows crops at half their size, for sharp screens and print
@@ -106,7 +107,8 @@ def _draw(
     lines: float,
 ) -> bytes:
     x0, y0, x1, y1 = window_xyxy
-    figure = Figure(figsize=((x1 - x0) * scale / _DPI, (y1 - y0) * scale / _DPI), dpi=_DPI)
+    drawn_px = [max(side * scale, _MIN_PICTURE_PX) for side in (x1 - x0, y1 - y0)]
+    figure = Figure(figsize=(drawn_px[0] / _DPI, drawn_px[1] / _DPI), dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
     axes.imshow(pixels[y0:y1, x0:x1], cmap="gray", vmin=0, vmax=255, extent=(x0, x1, y1, y0), aspect="auto")

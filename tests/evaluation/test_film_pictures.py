@@ -42,6 +42,18 @@ def test_a_long_film_is_scaled_to_the_page(image_hw, picture_hw):
     assert abs(picture - GREY).max() <= 3
 
 
+@pytest.mark.parametrize("image_hw", [(20, 40000), (8, 60000), (40000, 20)])
+def test_a_film_that_the_scale_would_make_thinner_than_a_pixel_is_stretched(image_hw):
+    height, width = image_hw
+    film = make_film([(0, 0, width, height, 1, False)], [], image_hw=image_hw)
+    matches = match_film(film.truth, film.detections)
+    pixels = np.full(image_hw, GREY, np.uint8)
+    for jpeg in (draw_film(pixels, film, matches), draw_crop(pixels, film.truth.boxes_xyxy[0], film, matches)):
+        picture = decode(jpeg)
+        assert 20 <= min(picture.shape[:2]) < max(picture.shape[:2]) <= FILM_PICTURE_PX
+        assert colours_near(picture, 2, 2) > 60
+
+
 @pytest.mark.parametrize(
     ("flaws", "found"),
     [
