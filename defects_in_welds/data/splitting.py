@@ -41,13 +41,12 @@ def assign_splits(radiographs: Sequence[AnnotatedRadiograph], prepare: PreparePa
         The split of each film's name.
 
     Raises:
-        DataError: If there are too few welds, or the user's pattern finds one weld in two splits of the data set.
+        DataError: If there are too few welds, or one weld is in two splits of the data set.
     """
     films_of: dict[str, list[AnnotatedRadiograph]] = defaultdict(list)
     for film in sorted(radiographs, key=lambda film: film.name):
         films_of[weld_of(film, prepare.weld_pattern)].append(film)
-    if prepare.weld_pattern is not None:
-        _require_whole_welds(films_of, prepare.weld_pattern)
+    _require_whole_welds(films_of, prepare.weld_pattern)
 
     named = {film.split for film in radiographs} - {None}
     kept = set(Split)
@@ -71,14 +70,16 @@ def _named_split(films: Sequence[AnnotatedRadiograph]) -> Split | None:
     return next((split for split in (Split.TEST, Split.VAL, Split.TRAIN) if split in named), None)
 
 
-def _require_whole_welds(films_of: Mapping[str, Sequence[AnnotatedRadiograph]], weld_pattern: str) -> None:
+def _require_whole_welds(films_of: Mapping[str, Sequence[AnnotatedRadiograph]], weld_pattern: str | None) -> None:
     for weld, films in sorted(films_of.items()):
         placed = [film for film in films if film.split is not None]
         for film in placed:
             if film.split is not placed[0].split:
+                is_named = film.weld is not None
+                source = "its name in the data set" if is_named else f"prepare.weld_pattern ({weld_pattern!r})"
                 raise DataError(
                     f"data: weld {weld!r} is in two splits: {placed[0].name} in {placed[0].split}, {film.name} in "
-                    f"{film.split}; move its films to one of them, or correct prepare.weld_pattern ({weld_pattern!r})"
+                    f"{film.split}; move its films to one of them, or correct {source}"
                 )
 
 

@@ -15,7 +15,7 @@ def write_films():
     """Write 16-bit films with one bright square each (every fourth film has none), and their truth in COCO.
 
     Film ``i`` shows a square of a class in turn at a place of its own, is 96 px high and 150 px wide, and of weld
-    ``i // 2``.
+    ``i // 2``; of weld ``i`` where splits are named.
     """
 
     def write(folder: Path, films: int, *, splits=(None,), dtype=np.uint16, image_hw=(96, 150)) -> Path:
@@ -43,7 +43,8 @@ def write_films():
             file = f"images/film_{i:02}.tiff"
             tifffile.imwrite(folder / file, pixels)
             height, width = image_hw
-            image = {"id": i, "file_name": file, "width": width, "height": height, "weld": f"weld {i // 2}"}
+            weld = f"weld {i // 2 if splits == (None,) else i}"
+            image = {"id": i, "file_name": file, "width": width, "height": height, "weld": weld}
             images.append(image | {"split": splits[i % len(splits)]})
         categories = [{"id": i, "name": name} for i, name in enumerate(classes, start=1)]
         content = {"images": images, "annotations": annotations, "categories": categories}

@@ -115,6 +115,12 @@ def test_a_weld_that_the_pattern_finds_in_two_splits_is_an_error():
     assert assign_splits(radiographs, PREPARE)["val/W1-b.png"] is VAL
 
 
+def test_a_weld_that_the_data_set_names_in_two_splits_is_an_error():
+    radiographs = [film("a.png", TRAIN, "w1"), film("b.png", VAL, "w2"), film("c.png", TEST, "w1"), film("d.png")]
+    with pytest.raises(DataError, match=r"'w1' is in two splits: a\.png in train, c\.png in test; .* its name in the"):
+        assign_splits(radiographs, PREPARE)
+
+
 def weld_scene(seed, pores=0):
     """A weld as a lighter band with its own bead, plate gradient and noise, 12 bits."""
     rng = np.random.default_rng(seed)
