@@ -7,6 +7,7 @@ References:
     ISO 6520-1:2007, Welding and allied processes - Classification of geometric imperfections in metallic materials.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 BACKGROUND_ID = 0
@@ -51,6 +52,15 @@ DEFECT_CLASSES = (
 )
 
 _BY_NAME = {name: known for known in DEFECT_CLASSES for name in (known.name, *known.aliases)}
+
+
+def label_of(class_name: str, defect_classes: Sequence[str]) -> int:
+    """Give a class its id, from 1: its place in the data set's list, shifted by the background.
+
+    Raises:
+        ValueError: If the class is not in the list.
+    """
+    return defect_classes.index(class_name) + BACKGROUND_ID + 1
 
 
 def iso_6520_1_number(class_name: str) -> str | None:

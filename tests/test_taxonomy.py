@@ -1,6 +1,6 @@
 import pytest
 
-from defects_in_welds.taxonomy import DEFECT_CLASSES, iso_6520_1_number
+from defects_in_welds.taxonomy import BACKGROUND_ID, DEFECT_CLASSES, iso_6520_1_number, label_of
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,12 @@ from defects_in_welds.taxonomy import DEFECT_CLASSES, iso_6520_1_number
 )
 def test_names_in_use_find_their_number(name, number):
     assert iso_6520_1_number(name) == number
+
+
+def test_labels_begin_after_the_background():
+    assert [label_of(name, ("pore", "crack")) for name in ("pore", "crack")] == [BACKGROUND_ID + 1, BACKGROUND_ID + 2]
+    with pytest.raises(ValueError, match="slag"):
+        label_of("slag", ("pore", "crack"))
 
 
 def test_no_name_or_number_stands_twice():

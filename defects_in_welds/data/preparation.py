@@ -38,6 +38,7 @@ from defects_in_welds.data.tensor_store import (
     TileRecord,
 )
 from defects_in_welds.params import Params, PrepareParams
+from defects_in_welds.taxonomy import label_of
 
 CHECKS_NAME = "checks.csv"
 PREVIEW_NAME = "preview.png"
@@ -245,8 +246,7 @@ def _tile_records(
     film: _CutFilm, film_index: int, defect_classes: Sequence[str], min_visible_share: float
 ) -> list[TileRecord]:
     boxes = np.array([annotation.box_xyxy for annotation in film.annotations], dtype=np.float64).reshape(-1, 4)
-    # Here, and only here, a class gets its id: 0 is the background.
-    labels = np.array([1 + defect_classes.index(one.defect_class) for one in film.annotations], dtype=np.int64)
+    labels = np.array([label_of(one.defect_class, defect_classes) for one in film.annotations], dtype=np.int64)
     difficult = np.array([annotation.difficult for annotation in film.annotations], dtype=np.bool_)
     records = []
     for xyxy, dtype, row in film.tiles:

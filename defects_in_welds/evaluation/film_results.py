@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int64
 from defects_in_welds import boxes
 from defects_in_welds.data.tensor_store import FilmRecord
 from defects_in_welds.inference.detections import Detections
-from defects_in_welds.taxonomy import iso_6520_1_number
+from defects_in_welds.taxonomy import iso_6520_1_number, label_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def film_result(film: FilmRecord, defect_classes: Sequence[str], detections: Det
     """Put the detections beside the truth of a prepared film."""
     truth = Truth(
         np.array([flaw.box_xyxy for flaw in film.annotations], dtype=np.float32).reshape(-1, 4),
-        np.array([defect_classes.index(flaw.defect_class) + 1 for flaw in film.annotations], dtype=np.int64),
+        np.array([label_of(flaw.defect_class, defect_classes) for flaw in film.annotations], dtype=np.int64),
         np.array([flaw.difficult for flaw in film.annotations], dtype=np.bool_),
     )
     return FilmResult(film.name, (film.height, film.width), film.pixel_pitch_mm, truth, detections)
