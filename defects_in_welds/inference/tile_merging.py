@@ -2,7 +2,8 @@
 
 Two things go wrong at the seams of tiles. A flaw in the overlap is found in both tiles: non-maximum suppression drops
 the weaker one. A flaw that reaches out of a tile is found in pieces, one in each tile: pieces that agree about what
-both tiles see are joined. Tiles without overlap have nothing to agree about: pieces stay pieces.
+both tiles see are joined, and a piece that agrees less but lies on a flaw that another tile shows better is dropped.
+Tiles without overlap have nothing to agree about: pieces stay pieces.
 """
 
 import numpy as np
@@ -13,8 +14,15 @@ from torchvision.ops import batched_nms
 from defects_in_welds import boxes
 from defects_in_welds.inference.detections import Detections
 
-BORDER_TOUCH_PX = 2.0
-"""How near to the tile's border, in pixels, a box must end for its flaw to be taken as cut by the border."""
+BORDER_TOUCH_SHARE = 0.1
+"""How near to the tile's border a box must end for its flaw to be taken as cut by the border, as a share of the box's
+side across the border: detectors place the ends of long boxes less exactly than those of short ones."""
+
+BORDER_TOUCH_PX = 2.0, 16.0
+"""The least and the most that this share may come to, in pixels."""
+
+MIN_PIECE_INSIDE = 0.8
+"""Share of its area from which a cut piece belongs to the flaw of another tile that it lies on."""
 
 
 def merge_tiles(
@@ -52,12 +60,19 @@ def merge_tiles(
     order = order[boxes.areas(film_boxes)[order] > 0]
     film_boxes, tile_boxes, scores, labels = film_boxes[order], tile_boxes[order], scores[order], labels[order]
 
-    first, second = _pieces_of_one_flaw(film_boxes, labels, tile_boxes, merge_iou)
+    pairs = _overlapping_pairs(film_boxes, labels)
+    first, second = _pieces_of_one_flaw(film_boxes, tile_boxes, pairs, merge_iou)
     # The best piece of a flaw comes first in it, and gives score and class.
     best, flaw_of = np.unique(_components(len(film_boxes), first, second), return_inverse=True)
     unions, scores, labels = film_boxes[best], scores[best], labels[best]
     np.minimum.at(unions[:, :2], flaw_of, film_boxes[:, :2])
     np.maximum.at(unions[:, 2:], flaw_of, film_boxes[:, 2:])
+
+    piece, whole = _pieces_inside_flaws(film_boxes, tile_boxes, pairs, flaw_of, unions)
+    np.maximum.at(scores, whole, scores[piece])
+    is_flaw = np.ones(len(unions), dtype=np.bool_)
+    is_flaw[piece] = False
+    unions, scores, labels = unions[is_flaw], scores[is_flaw], labels[is_flaw]
 
     kept = batched_nms(torch.from_numpy(unions), torch.from_numpy(scores).double(), torch.from_numpy(labels), merge_iou)
     kept = kept.numpy()
@@ -66,8 +81,8 @@ def merge_tiles(
 
 def _pieces_of_one_flaw(
     film_boxes: Float[np.ndarray, "boxes 4"],
-    labels: Int[np.ndarray, " boxes"],
     tile_boxes: Float[np.ndarray, "boxes 4"],
+    pairs: tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]],
     min_agreement: float,
 ) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
     """Pair boxes that show parts of one flaw in two tiles.
@@ -76,7 +91,7 @@ def _pieces_of_one_flaw(
     the area that both tiles see, and if neither agrees better with another box of the other's tile. The last condition
     keeps a sloppy second detection from stretching a good one.
     """
-    first, second = _overlapping_pairs(film_boxes, labels)
+    first, second = pairs
     a, b, tile_a, tile_b = film_boxes[first], film_boxes[second], tile_boxes[first], tile_boxes[second]
     is_cut = _is_cut(a, tile_a, tile_b) | _is_cut(b, tile_b, tile_a)
     first, second, a, b, tile_a, tile_b = (x[is_cut] for x in (first, second, a, b, tile_a, tile_b))
@@ -89,6 +104,33 @@ def _pieces_of_one_flaw(
     is_best = _is_mutually_best(agreement, first, second, tile_a, tile_b)
     is_one = is_best & (agreement > 0) & (agreement >= min_agreement)
     return first[is_one], second[is_one]
+
+
+def _pieces_inside_flaws(
+    film_boxes: Float[np.ndarray, "boxes 4"],
+    tile_boxes: Float[np.ndarray, "boxes 4"],
+    pairs: tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]],
+    flaw_of: Int[np.ndarray, " boxes"],
+    unions: Float[np.ndarray, "flaws 4"],
+) -> tuple[Int[np.ndarray, " pieces"], Int[np.ndarray, " pieces"]]:
+    """Find single boxes that are pieces of another flaw, and that flaw, both as rows of ``unions``.
+
+    A piece is cut by its tile's border where another tile goes on, and lies mostly inside a flaw of that tile which is
+    joined or has the better score.
+    """
+    box, other = (np.concatenate(sides) for sides in (pairs, pairs[::-1]))
+    piece, whole = flaw_of[box], flaw_of[other]
+    is_joined = np.bincount(flaw_of, minlength=len(unions)) > 1
+    is_inside = boxes.areas(_paired_intersections(film_boxes[box], unions[whole])) >= MIN_PIECE_INSIDE * boxes.areas(
+        film_boxes[box]
+    )
+    is_piece = (
+        ~is_joined[piece]
+        & (is_joined[whole] | (whole < piece))
+        & is_inside
+        & _is_cut(film_boxes[box], tile_boxes[box], tile_boxes[other])
+    )
+    return piece[is_piece], whole[is_piece]
 
 
 def _overlapping_pairs(
@@ -113,8 +155,9 @@ def _is_cut(
     film_boxes: Float[np.ndarray, "pairs 4"], own: Float[np.ndarray, "pairs 4"], other: Float[np.ndarray, "pairs 4"]
 ) -> Bool[np.ndarray, " pairs"]:
     """Tell which boxes end at a border of their own tile beyond which the other tile goes on."""
-    low = (film_boxes[:, :2] - own[:, :2] <= BORDER_TOUCH_PX) & (other[:, :2] < own[:, :2])
-    high = (own[:, 2:] - film_boxes[:, 2:] <= BORDER_TOUCH_PX) & (other[:, 2:] > own[:, 2:])
+    reach = np.clip(BORDER_TOUCH_SHARE * (film_boxes[:, 2:] - film_boxes[:, :2]), *BORDER_TOUCH_PX)
+    low = (film_boxes[:, :2] - own[:, :2] <= reach) & (other[:, :2] < own[:, :2])
+    high = (own[:, 2:] - film_boxes[:, 2:] <= reach) & (other[:, 2:] > own[:, 2:])
     return (low | high).any(axis=1)
 
 

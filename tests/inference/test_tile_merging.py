@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,55 @@ def test_a_flaw_longer_than_several_tiles_is_found_once_and_whole():
     found = see_in_tiles(np.array([[10.0, 30, 390, 34]]), [2], tiles, [0.5])
     assert len(found) == len(tiles) > 5
     assert as_rows(merge(found, tiles, (64, 400))) == [(10, 30, 390, 34, 0.5, 2)]
+
+
+def test_pieces_that_end_a_little_short_of_the_border_are_joined():
+    found = [(0, 10, 10, 60, 18, 0.6, 1), (1, 51, 10, 100, 18, 0.8, 1)]
+    assert as_rows(merge(found, row_of_tiles(0, 48), (64, 112))) == [(10, 10, 100, 18, 0.8, 1)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_long_flaws_whose_pieces_end_up_to_ten_pixels_short_are_found_once_each(seed):
+    rng = np.random.default_rng(seed)
+    lines = np.array([[20.0, 100, 980, 112], [30.0, 114, 900, 126]])
+    tiles = plan_tiles((256, 1000), 256, 64)
+    found = []
+    for index, *box, score, label in see_in_tiles(lines, [1, 1], tiles, [0.9, 0.8]):
+        left, right = tiles[index, 0], tiles[index, 2]
+        x0, y0, x1, y1 = box
+        x0, x1 = x0 + (x0 == left) * rng.uniform(2, 10), x1 - (x1 == right) * rng.uniform(2, 10)
+        found.append((index, x0, y0, x1, y1, score, label))
+    assert len(found) > 8
+    assert as_rows(merge(found, tiles, (256, 1000))) == [(20, 100, 980, 112, 0.9, 1), (30, 114, 900, 126, 0.8, 1)]
+
+
+def test_a_short_flaw_that_ends_near_the_border_is_not_cut_by_it():
+    found = [(0, 40, 10, 60, 18, 0.9, 1), (1, 52, 10, 72, 18, 0.8, 1)]
+    assert len(merge(found, row_of_tiles(0, 48), (64, 112))) == 2
+
+
+def test_a_cut_piece_inside_a_better_flaw_of_another_tile_is_dropped():
+    found = [(0, 54, 12, 64, 16, 0.5, 1), (1, 48, 10, 100, 18, 0.8, 1)]
+    assert as_rows(merge(found, row_of_tiles(0, 48), (64, 112))) == [(48, 10, 100, 18, 0.8, 1)]
+
+
+def test_a_cut_piece_inside_a_joined_flaw_gives_it_its_score():
+    found = [(0, 20, 10, 64, 18, 0.4, 1), (0, 54, 12, 64, 16, 0.9, 1), (1, 48, 10, 100, 18, 0.8, 1)]
+    assert as_rows(merge(found, row_of_tiles(0, 48), (64, 112))) == [(20, 10, 100, 18, 0.9, 1)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (0, 48, 12, 56, 16, 0.5, 1),  # ends where no border cuts it
+        (1, 54, 12, 64, 16, 0.5, 1),  # of the same tile
+        (0, 54, 12, 64, 16, 0.5, 2),  # of another class
+        (0, 54, 12, 64, 16, 0.9, 1),  # better than the flaw around it
+        (0, 54, 14, 64, 22, 0.5, 1),  # half outside
+    ],
+)
+def test_a_box_on_a_flaw_that_is_no_piece_of_it_stays(other):
+    assert len(merge([other, (1, 48, 10, 100, 18, 0.8, 1)], row_of_tiles(0, 48), (64, 112))) == 2
 
 
 def test_two_lines_side_by_side_across_a_seam_stay_two():
