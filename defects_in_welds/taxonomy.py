@@ -55,11 +55,7 @@ _BY_NAME = {name: known for known in DEFECT_CLASSES for name in (known.name, *kn
 
 
 def label_of(class_name: str, defect_classes: Sequence[str]) -> int:
-    """Give a class its id, from 1: its place in the data set's list, shifted by the background.
-
-    Raises:
-        ValueError: If the class is not in the list.
-    """
+    """Give a class its id, from 1: its place in the data set's list, shifted by the background."""
     return defect_classes.index(class_name) + BACKGROUND_ID + 1
 
 
