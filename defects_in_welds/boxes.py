@@ -3,6 +3,9 @@
 import numpy as np
 from jaxtyping import Float
 
+LEAST_SIDE_PX = 0.5
+"""A box with a shorter side, in pixels, shows nothing that could be found: it counts as empty."""
+
 
 def xywh_to_xyxy(boxes_xywh: Float[np.ndarray, "boxes 4"]) -> Float[np.ndarray, "boxes 4"]:
     """Convert from left, top, width, height, as COCO has it."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8, UInt16
 
+from defects_in_welds.boxes import LEAST_SIDE_PX
 from defects_in_welds.data.grey_levels import to_unit_float32
 from defects_in_welds.params import AugmentationParams
 
@@ -14,8 +15,6 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the network for its
 
 import albumentations
 import cv2
-
-_LEAST_SIDE_PX = 0.5
 
 
 class Augmentation:
@@ -53,8 +52,8 @@ class Augmentation:
                 format="pascal_voc",
                 label_fields=["rows"],
                 min_visibility=min_visible_share,
-                min_width=_LEAST_SIDE_PX,
-                min_height=_LEAST_SIDE_PX,
+                min_width=LEAST_SIDE_PX,
+                min_height=LEAST_SIDE_PX,
             ),
         )
 

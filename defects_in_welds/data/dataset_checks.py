@@ -117,7 +117,11 @@ def _check_box(box_xyxy: _Box, image_hw: tuple[int, int]) -> tuple[_Box | None, 
         where = "lies outside" if is_outside else f"is {overshoot:g} px outside"
         problems.append((FindingKind.BOX_OUTSIDE_IMAGE, f"box {shown} {where} the image of {width}x{height} px"))
     left, top, right, bottom = cut[0].tolist()
-    return (None if is_outside else (left, top, right, bottom)), problems
+    is_sliver = min(right - left, bottom - top) < boxes.LEAST_SIDE_PX
+    if is_sliver and not is_outside:
+        message = f"box {shown} has a side of less than {boxes.LEAST_SIDE_PX:g} px in the image"
+        problems.append((FindingKind.EMPTY_BOX, message))
+    return (None if is_sliver else (left, top, right, bottom)), problems
 
 
 def _shown(box_xyxy: _Box) -> str:

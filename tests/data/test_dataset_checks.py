@@ -50,6 +50,10 @@ def test_boxes_in_the_image_pass_unchanged():
     assert check_box((0, 0, 100, 50), "fail") == ([(0, 0, 100, 50)], [])
 
 
+def test_the_smallest_box_passes():
+    assert check_box((99.5, 5, 100.9, 5.5), "fail") == ([(99.5, 5, 100, 5.5)], [])
+
+
 @pytest.mark.parametrize("box", [(-0.4, -1.0, 100.4, 51.0), (-1, 0, 100, 50)])
 def test_boxes_that_overshoot_by_rounding_are_cut_without_a_finding(box):
     assert check_box(box, "fail") == ([(0, 0, 100, 50)], [])
@@ -64,6 +68,8 @@ def test_boxes_that_overshoot_by_rounding_are_cut_without_a_finding(box):
         ((100, 5, 100.5, 20), None, FindingKind.BOX_OUTSIDE_IMAGE),
         ((10, 5, 10, 20), None, FindingKind.EMPTY_BOX),
         ((10, 5, 20, 5), None, FindingKind.EMPTY_BOX),
+        ((10, 5, 10.49, 20), None, FindingKind.EMPTY_BOX),
+        ((99.6, 5, 100.9, 20), None, FindingKind.EMPTY_BOX),  # cut without a finding of its own, but to a sliver
         ((20, 5, 10, 20), (10, 5, 20, 20), FindingKind.INVERTED_BOX),
         ((10, 20, 20, 5), (10, 5, 20, 20), FindingKind.INVERTED_BOX),
     ],
