@@ -15,6 +15,7 @@ from defects_in_welds.params import (
     PREPARED_DIR,
     REPORT_DIR,
     TRAINING_DIR,
+    UserError,
     load_params,
 )
 
@@ -30,6 +31,8 @@ def simulate(*overrides: str, out: str = str(DATA_DIR), films: int | None = None
     """
     from defects_in_welds.simulation.dataset import simulate_dataset
 
+    if not isinstance(out, str):  # Fire reads `--out 2024` as a number, and a bare `--out` as True
+        raise UserError(f"--out is {out!r}; allowed: a folder that is no plain number, such as ./2024")
     flags = {"films": films, "seed": seed}
     given = [f"simulate.{key}={value}" for key, value in flags.items() if value is not None]
     simulate_dataset(load_params([*overrides, *given]).simulate, Path(out))

@@ -22,6 +22,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 CONFIG_NAME = "params"
 
+_DATABASES = ("postgresql", "mysql", "mssql")
+
 # Where the stages read and write, below the current directory; dvc.yaml names the same.
 DATA_DIR = Path("data")
 PREPARED_DIR = Path("artifacts/prepared")
@@ -29,6 +31,17 @@ TRAINING_DIR = Path("artifacts/training")
 MODEL_DIR = Path("artifacts/model")
 EVALUATION_DIR = Path("artifacts/evaluation")
 REPORT_DIR = Path("artifacts/report")
+
+
+def without_credentials(uri: str) -> str:
+    """Leave user, password and query out of a URI, so that it can be written down; a path or a plain name stays."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    if scheme.partition("+")[0] in _DATABASES:  # their passwords may hold any character
+        rest = rest.rpartition("@")[2]
+    host, slash, path = re.split("[?#]", rest)[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 class UserError(Exception):
@@ -69,6 +82,10 @@ def _require_share(section: object, name: str, *keys: str) -> None:
         _require(0 <= value <= 1, f"{name}.{key}", value, "a number from 0 to 1")
 
 
+def _require_seed(seed: int, name: str) -> None:
+    _require(0 <= seed < 2**32, f"{name}.seed", seed, "0 to 4294967295")
+
+
 def _require_choice(section: object, name: str, key: str, choices: Collection[object]) -> None:
     value = getattr(section, key)
     _require(value in choices, f"{name}.{key}", value, " | ".join(map(str, choices)))
@@ -100,6 +117,7 @@ class SimulateParams:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _require_seed(self.seed, "simulate")
         _require_positive(self, "simulate", "films", "pixel_pitch_mm", "films_per_weld")
         for key in ("height_px", "width_px"):
             value = getattr(self, key)
@@ -148,6 +166,7 @@ class PrepareParams:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        _require_seed(self.seed, "prepare")
         _require_choice(self, "prepare", "annotation_format", ("auto", "yolo", "coco", "voc", "gdxray"))
         _require_choice(self, "prepare", "on_finding", ("fail", "drop", "keep"))
         _require(self.img_size >= 32, "prepare.img_size", self.img_size, "at least 32 pixels")
@@ -322,7 +341,9 @@ class TrainParams:
         _require(0 <= self.empty_tile_share < 1, "train.empty_tile_share", self.empty_tile_share, "0 to below 1")
         if self.tile_limit is not None:
             _require_positive(self, "train", "tile_limit")
-        for key in ("weight_decay", "warmup_steps", "num_workers", "seed"):
+        _require_seed(self.seed, "train")
+        _require(self.experiment_name.strip() != "", "train.experiment_name", self.experiment_name, "a name")
+        for key in ("weight_decay", "warmup_steps", "num_workers"):
             _require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
 
 
@@ -348,6 +369,7 @@ class TrainerParams:
         """Check the values."""
         _require_choice(self, "trainer", "precision", ("32-true", "16-mixed", "bf16-mixed"))
         _require_choice(self, "trainer", "accelerator", ("auto", "cpu", "gpu", "mps"))
+        _require_choice(self, "trainer", "strategy", ("auto", "ddp"))
         devices = self.devices
         _require(devices == "auto" or _is_count(devices), "trainer.devices", devices, "auto, or a number above 0")
         for key in ("limit_train_batches", "limit_val_batches"):
@@ -448,7 +470,7 @@ def load_params(overrides: Sequence[str] = ()) -> Params:
     try:
         with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
             config = compose(CONFIG_NAME, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ParamsError(_explain(error)) from None
     return to_params(config)
 

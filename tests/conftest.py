@@ -14,6 +14,9 @@ import yaml
 from defects_in_welds.params import Params, load_params
 from defects_in_welds.simulation.dataset import simulate_dataset
 
+# The tests keep their runs to themselves.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")

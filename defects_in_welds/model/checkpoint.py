@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
-from defects_in_welds.params import ModelParams, UserError
+from defects_in_welds.params import ModelParams, UserError, without_credentials
 
 FORMAT = "defects-in-welds checkpoint"
 FORMAT_VERSION = 1
@@ -51,7 +51,7 @@ def save_checkpoint(
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": asdict(model_params),
+        "model": {**asdict(model_params), "weights": without_credentials(model_params.weights)},
         "defect_classes": list(defect_classes),
         "input_spec": asdict(input_spec),
         "state_dict": dict(detector.state_dict()),

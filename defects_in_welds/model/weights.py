@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_Weights,
 )
 
-from defects_in_welds.params import ModelParams, ParamsError
+from defects_in_welds.params import ModelParams, ParamsError, without_credentials
 
 _COCO = {
     "fasterrcnn_resnet50_fpn": FasterRCNN_ResNet50_FPN_Weights.COCO_V1,
@@ -32,6 +33,8 @@ _IMAGENET = {
 _CLASS_LAYERS = "roi_heads.box_predictor."
 _ANCHOR_LAYERS = ("rpn.head.cls_logits.", "rpn.head.bbox_pred.")
 
+_CLASSIFIER_LAYERS = ("fc.", "classifier.")
+
 _log = logging.getLogger(__name__)
 
 
@@ -39,7 +42,7 @@ def load_start_weights(detector: nn.Module, model: ModelParams) -> None:
     """Put the weights that ``model.weights`` names into a detector; what they do not fit stays as it is.
 
     That is the second stage's last layers where the classes differ (with ``coco`` always), and the first stage's where
-    the number of anchors differs. The log says which.
+    the number of anchors differs. The log says which. A file with a classifier's weights serves the backbone alone.
 
     Raises:
         ParamsError: If the weights cannot be fetched or read, are not those expected, or belong to another network.
@@ -49,23 +52,27 @@ def load_start_weights(detector: nn.Module, model: ModelParams) -> None:
         return
     url = _COCO[model.architecture].url if model.weights == "coco" else model.weights
     state_dict = _read_state_dict(_fetch(url, model), model)
+    if any(name.startswith(_CLASSIFIER_LAYERS) for name in state_dict):
+        _load_backbone(detector, state_dict, model)
+        return
     wanted = detector.state_dict()
     left_out = [
         name
         for name, values in state_dict.items()
         if (name.startswith(_CLASS_LAYERS) and model.weights == "coco")
-        or (name.startswith((_CLASS_LAYERS, *_ANCHOR_LAYERS)) and wanted[name].shape != values.shape)
+        or (name.startswith((_CLASS_LAYERS, *_ANCHOR_LAYERS)) and name in wanted and wanted[name].shape != values.shape)
     ]
     _load(detector, {name: values for name, values in state_dict.items() if name not in left_out}, left_out, model)
     if left_out:
-        _log.warning("model.weights %s: these layers start at random: %s", model.weights, ", ".join(left_out))
+        shown = without_credentials(model.weights)
+        _log.warning("model.weights %s: these layers start at random: %s", shown, ", ".join(left_out))
 
 
 def _load_backbone(detector: nn.Module, state_dict: dict[str, Tensor], model: ModelParams) -> None:
     """Load a classifier's weights into the backbone, without its last layers."""
     body = detector.get_submodule("backbone.body")
     state_dict = {name.removeprefix("features."): values for name, values in state_dict.items()}
-    classifier = [name for name in state_dict if name.startswith(("fc.", "classifier."))]
+    classifier = [name for name in state_dict if name.startswith(_CLASSIFIER_LAYERS)]
     _load(body, {name: values for name, values in state_dict.items() if name not in classifier}, [], model)
 
 
@@ -94,14 +101,16 @@ def _fetch(source: str, model: ModelParams) -> Path:
     name = f"{hashlib.sha256(source.encode()).hexdigest()[:16]}-{Path(urlsplit(source).path).name}"
     path = _cache_dir() / name
     if not path.is_file():
-        _log.info("downloading %s", source)
+        _log.info("downloading %s", without_credentials(source))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(source, str(path), _published_sha256(source, model), progress=False)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, HTTPException) as error:
+            shown = without_credentials(source)
+            reason = str(error).replace(source, shown)
             raise _error(
                 model,
-                f"needs {source}, which cannot be fetched ({error}); without network, fetch that file elsewhere and "
+                f"needs {shown}, which cannot be fetched ({reason}); without network, fetch that file elsewhere and "
                 "set model.weights to its path",
             ) from None
     _check_sha256(path, model)
@@ -150,4 +159,4 @@ def _read_state_dict(path: Path, model: ModelParams) -> dict[str, Tensor]:
 
 
 def _error(model: ModelParams, reason: str) -> ParamsError:
-    return ParamsError(f"params: model.weights is {model.weights!r}: {reason}")
+    return ParamsError(f"params: model.weights is {without_credentials(model.weights)!r}: {reason}")

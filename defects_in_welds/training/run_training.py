@@ -7,13 +7,13 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import hydra
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.utilities import rank_zero_only
@@ -36,6 +36,7 @@ from defects_in_welds.params import (
     load_params,
     report_user_errors,
     to_params,
+    without_credentials,
 )
 from defects_in_welds.training.callbacks import BestCheckpoint, ResumeState, TrainingLog
 from defects_in_welds.training.lit_module import DetectionModule
@@ -45,7 +46,6 @@ from defects_in_welds.training.tracking import (
     tracked_run,
     tracking_uri,
     training_params,
-    without_credentials,
 )
 
 BEST_NAME = "best.ckpt"
@@ -53,6 +53,8 @@ RUN_NAME = "run.json"
 _LAST_NAME = "last.ckpt"
 _STARTED_NAME = "started.json"
 _SIGTERM_EXIT_CODE = 143
+# Of `train`, what a resumed run may have otherwise: neither weights nor order nor schedule depend on it.
+_FREE_TO_CHANGE = ("resume", "num_workers", "early_stopping_epochs", "experiment_name", "tracking_uri")
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
@@ -86,14 +88,16 @@ def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Pat
     best = BestCheckpoint(training_dir / BEST_NAME, params.model, manifest.defect_classes, input_spec)
     run_id = _interrupted_run(params, manifest, training_dir) if params.train.resume else None
     with _quiet_lightning(), _tracked_on_rank_zero(params, manifest, run_id) as tracker:
-        if tracker is not None and run_id is None:
-            _start_training_dir(params, manifest, training_dir, tracker.run_id)
-        trainer = _make_trainer(params, training_dir, best, tracker)
-        last = training_dir / _LAST_NAME
         try:
+            trainer = _make_trainer(params, training_dir, best, tracker)
+            if tracker is not None and run_id is None:
+                _start_training_dir(params, manifest, training_dir, tracker)
+            last = training_dir / _LAST_NAME
             trainer.fit(module, datamodule=data, ckpt_path=last if run_id else None, weights_only=True)
         except SIGTERMException:
             sys.exit(_SIGTERM_EXIT_CODE)
+        except MisconfigurationException as error:
+            raise ParamsError(f"params: trainer does not suit this machine or data: {error}") from None
         if tracker is not None:
             run = _run_record(params, manifest, tracker, best.best_map, trainer.current_epoch)
             _publish(training_dir / BEST_NAME, run, model_dir)
@@ -175,8 +179,11 @@ def _tracked_on_rank_zero(
 
 def _fingerprint(params: Params, manifest: Manifest) -> dict[str, Any]:
     """List what a resumed run must share with the interrupted one, as JSON gives it back."""
+    sections = training_params(params)
     return {
-        "model": asdict(params.model),
+        "model": sections["model"],
+        "augmentation": sections["augmentation"],
+        "train": {key: value for key, value in sections["train"].items() if key not in _FREE_TO_CHANGE},
         "data": {
             "sha256": manifest.data_sha256,
             "img_size": manifest.img_size,
@@ -186,12 +193,14 @@ def _fingerprint(params: Params, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _start_training_dir(params: Params, manifest: Manifest, training_dir: Path, run_id: str) -> None:
+def _start_training_dir(params: Params, manifest: Manifest, training_dir: Path, tracker: RunTracker) -> None:
     """Empty the folder, and note what a resumed run must share with this one."""
     shutil.rmtree(training_dir, ignore_errors=True)
     training_dir.mkdir(parents=True)
-    started = {"run_id": run_id, **_fingerprint(params, manifest)}
+    fingerprint = _fingerprint(params, manifest)
+    started = {"run_id": tracker.run_id, **fingerprint}
     (training_dir / _STARTED_NAME).write_text(json.dumps(started, indent=2))
+    tracker.log_params({"data": fingerprint["data"]})
 
 
 def _interrupted_run(params: Params, manifest: Manifest, training_dir: Path) -> str:

@@ -158,6 +158,8 @@ def test_another_model_or_other_data_is_not_resumed(trained, store, tiny):
     resumed = replace(tiny, train=replace(tiny.train, resume=True))
     with pytest.raises(ParamsError, match=r"model\.nms_iou is 0\.3 and was 0\.5 in the interrupted run"):
         run(replace(resumed, model=replace(tiny.model, nms_iou=0.3)))
+    with pytest.raises(ParamsError, match=r"train\.learning_rate is 0\.5 and was"):
+        run(replace(resumed, train=replace(resumed.train, learning_rate=0.5)))
     write_store(PREPARED, train_tiles=5)
     with pytest.raises(ParamsError, match=r"data\.sha256 is '\w+' and was '\w+' in the interrupted run"):
         run(resumed)

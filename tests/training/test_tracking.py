@@ -3,15 +3,16 @@ from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
-from defects_in_welds.params import ParamsError
+from defects_in_welds.params import ParamsError, without_credentials
 from defects_in_welds.training.tracking import (
+    RunTracker,
     git_commit,
     metric_name,
     tracked_run,
     tracking_uri,
     training_params,
-    without_credentials,
 )
 
 
@@ -91,12 +92,31 @@ def test_a_store_that_cannot_be_used_is_an_error_without_credentials(params, mon
         ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
         ("https://user:secret@host:80/path", "https://host:80/path"),
         ("postgresql://host/db?password=secret", "postgresql://host/db"),
+        ("postgresql+psycopg2://user:a#s/e?cret@host/db", "postgresql+psycopg2://host/db"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
     ],
 )
 def test_credentials_are_left_out(uri, plain, params):
     assert without_credentials(uri) == plain
-    with_uri = replace(params, train=replace(params.train, tracking_uri=uri))
-    assert training_params(with_uri)["train"]["tracking_uri"] == plain
+    with_uri = replace(
+        params, train=replace(params.train, tracking_uri=uri), model=replace(params.model, weights=uri)
+    )
+    sections = training_params(with_uri)
+    assert sections["train"]["tracking_uri"] == sections["model"]["weights"] == plain
+
+
+def test_a_store_that_goes_away_costs_records_but_not_the_training(store, params, caplog):
+    class Away:
+        def __getattr__(self, name):
+            raise MlflowException("API request to http://user:secret@host failed")
+
+    tracker = RunTracker(Away(), "run", "experiment")
+    tracker.log_metrics({"loss": 1.0})
+    tracker.log_file(store)
+    tracker.close("FINISHED")
+    assert [record.getMessage() for record in caplog.records] == [
+        "MLflow's run run lacks metrics, and maybe more: MlflowException"
+    ]
 
 
 def test_the_commit_is_that_of_the_working_directory(store):
