@@ -76,4 +76,8 @@ class Predictor:
     @torch.inference_mode()
     def _predict_tiles(self, store: TensorStore, indices: list[int]) -> list[dict[str, Tensor]]:
         images = [torch.from_numpy(store.unit_pixels(index))[None].to(self._device) for index in indices]
-        return [{name: values.cpu() for name, values in tile.items()} for tile in self._detector(images)]
+        with torch.backends.cudnn.flags(
+            enabled=True, allow_tf32=False
+        ):  # newer GPUs would shorten float32 in convolutions
+            found = self._detector(images)
+        return [{name: values.cpu() for name, values in tile.items()} for tile in found]

@@ -51,11 +51,17 @@ def read(root: Path) -> AnnotatedDataset:
     Raises:
         DataError: If a file cannot be read.
     """
-    images = list_images(root)
+    images, masks = [], []
+    for image in list_images(root):
+        is_mask = any(part.startswith("Segmentation") for part in image.relative_to(root).parts)
+        (masks if is_mask else images).append(image)
     images_of_stem: dict[str, list[Path]] = defaultdict(list)
     for image in images:
         images_of_stem[image.stem].append(image)
     split_of_stem, findings = _read_image_sets(root, images_of_stem)
+    findings += [
+        Finding(FindingKind.IGNORED_FILE, relative_name(mask, root), None, "a mask: not read") for mask in masks
+    ]
 
     annotations_of: dict[Path, tuple[Annotation, ...] | None] = {}
     for path in list_files(root, frozenset({".xml"})):

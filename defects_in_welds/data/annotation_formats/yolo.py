@@ -74,6 +74,10 @@ def read(root: Path) -> AnnotatedDataset:
         film, found = _read_film(root, image, label, split, names)
         films += [film] if film is not None else []
         findings += found
+    for image in sorted(set(list_images(root)) - split_of_image.keys()):
+        findings.append(
+            Finding(FindingKind.IGNORED_FILE, relative_name(image, root), None, "in no split of data.yaml: not read")
+        )
     for label in _labels_beside(label_paths) - label_paths:
         findings.append(
             Finding(FindingKind.LABEL_WITHOUT_IMAGE, relative_name(label, root), None, "no image has this name")

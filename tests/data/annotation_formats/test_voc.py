@@ -167,3 +167,11 @@ def test_only_annotations_are_recognised(tmp_path):
     assert not voc.recognises(tmp_path)
     write_xml(tmp_path / "a.xml")
     assert voc.recognises(tmp_path)
+
+
+def test_masks_are_no_films(tmp_path):
+    write_image(tmp_path / "JPEGImages/a.png")
+    write_image(tmp_path / "SegmentationClass/a.png")
+    write_xml(tmp_path / "Annotations/a.xml", box())
+    assert [film.name for film in voc.read(tmp_path).radiographs] == ["JPEGImages/a.png"]
+    assert findings(tmp_path) == [(FindingKind.IGNORED_FILE, "SegmentationClass/a.png", None)]

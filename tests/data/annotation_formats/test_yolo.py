@@ -226,3 +226,10 @@ def test_other_folders_are_not_recognised(tmp_path):
     write_film(tmp_path / "images/a.png", None)
     (tmp_path / "notes.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     assert not yolo.recognises(tmp_path)
+
+
+def test_images_outside_the_listed_splits_are_told(tmp_path):
+    (tmp_path / "data.yaml").write_text(NAMES + "train: train/images\n")
+    write_film(tmp_path / "train/images/a.png", "0 0.5 0.5 0.2 0.2")
+    write_film(tmp_path / "extra/images/b.png", "0 0.5 0.5 0.2 0.2")
+    assert findings(tmp_path) == [(FindingKind.IGNORED_FILE, "extra/images/b.png", None)]
