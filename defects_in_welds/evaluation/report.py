@@ -118,6 +118,11 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
         f"{metrics['missed']}, {on_films}.",
         f"It raised {calls}. Counted is what it reports with a score of {threshold:g} or more.",
     ]
+    if misnamed := metrics["misnamed"]:
+        sentences.append(
+            f"{misnamed} of the missed flaws {'was' if misnamed == 1 else 'were'} reported under another class, and "
+            "counted among the false calls too."
+        )
     measured = {name: row for name, row in metrics["per_class"].items() if row["flaws"]}
     worst = min(measured, key=lambda name: (measured[name]["found"] / measured[name]["flaws"], name))
     if len(measured) > 1 and measured[worst]["missed"]:

@@ -23,9 +23,12 @@ from defects_in_welds.evaluation.matching import match_film
 from defects_in_welds.evaluation.plots import draw_precision_recall, write_precision_recall
 from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.output_folder import replaced_folder
-from defects_in_welds.params import EvaluateParams, Params
+from defects_in_welds.params import EvaluateParams, Params, without_credentials
 from defects_in_welds.taxonomy import iso_6520_1_number
-from defects_in_welds.training.tracking import metric_name, without_credentials
+from defects_in_welds.training.tracking import metric_name
+
+COUNTS = ("flaws", "found", "missed", "misnamed", "false_calls")
+"""What is counted of each class; the misnamed flaws are among the missed ones."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,9 +85,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Put all measures together, as ``metrics.json`` has them; null is what cannot be measured."""
     counts = _count_outcomes(results, list(coco.classes), settings.report_score_threshold)
-    total = {
-        key: sum(of_class[key] for of_class in counts.values()) for key in ("flaws", "found", "missed", "false_calls")
-    }
+    total = {key: sum(of_class[key] for of_class in counts.values()) for key in COUNTS}
     note = None if total["flaws"] else f"no {split} film has a flaw to find: there is nothing to measure"
     if note:
         _log.warning("%s", note)
@@ -115,8 +116,8 @@ def summarise(
 def _count_outcomes(
     results: Sequence[FilmResult], defect_classes: Sequence[str], min_score: float
 ) -> dict[str, dict[str, int]]:
-    """Count flaws, hits and false calls by class, among the detections with at least that score."""
-    counts = {name: {"flaws": 0, "found": 0, "missed": 0, "false_calls": 0} for name in defect_classes}
+    """Count what became of flaws and detections by class, among the detections with at least that score."""
+    counts = {name: dict.fromkeys(COUNTS, 0) for name in defect_classes}
     for result in results:
         detections = result.detections[result.detections.scores >= min_score]
         matches = match_film(result.truth, detections)
@@ -126,6 +127,7 @@ def _count_outcomes(
             counts[name]["flaws"] += found + missed
             counts[name]["found"] += found
             counts[name]["missed"] += missed
+            counts[name]["misnamed"] += int(np.sum(matches.is_misnamed & (result.truth.labels == label)))
             counts[name]["false_calls"] += int(np.sum(matches.is_false_call & (detections.labels == label)))
     return counts
 

@@ -9,6 +9,17 @@ from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.evaluation.report import TEMPLATE_NAME, verdict, write_report
 from defects_in_welds.evaluation.run_evaluation import evaluate
 
+METRICS = {
+    "films": 1,
+    "flaws": 4,
+    "found": 4,
+    "missed": 0,
+    "misnamed": 0,
+    "false_calls": 1,
+    "false_calls_per_film": 1.0,
+    "settings": {"report_score_threshold": 0.5},
+}
+
 
 class Page(HTMLParser):
     """What a browser would load and show."""
@@ -59,8 +70,8 @@ def test_the_verdict_comes_first_in_plain_words(write):
 
 def test_numbers_data_and_run_are_stated(artifacts, write):
     text = Page(write()).text
-    assert "crack 100 2 of 3 67 % 1 2 0.663 0.663" in text
-    assert "gas pore 2011 0 of 1 0 % 1 0 0.000 0.000" in text
+    assert "crack 100 2 of 3 67 % 1 0 2 0.663 0.663" in text
+    assert "gas pore 2011 0 of 1 0 % 1 0 0 0.000 0.000" in text
     assert "train 1 1 2 1 0" in text  # films, welds, tiles, cracks, pores
     assert "test 2 2 4 3 1" in text
     assert "ignored file not read 1" in text
@@ -134,12 +145,22 @@ def test_results_of_other_films_than_the_prepared_ones_are_refused(artifacts, pa
 
 def test_the_verdict_names_no_weakest_class_where_nothing_was_missed():
     rows = {name: {"flaws": 2, "found": 2, "missed": 0} for name in ("crack", "pore")}
-    metrics = {"films": 1, "flaws": 4, "found": 4, "missed": 0, "false_calls": 1, "false_calls_per_film": 1.0}
-    sentences = verdict({**metrics, "per_class": rows, "settings": {"report_score_threshold": 0.5}})
-    assert sentences == [
+    assert verdict({**METRICS, "per_class": rows}) == [
         "The detector found 4 of 4 known flaws (100 %) and missed 0, on 1 film that it had not been trained on.",
         "It raised 1 false call, 1.0 per film. Counted is what it reports with a score of 0.5 or more.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("misnamed", "sentence"),
+    [
+        (1, "1 of the missed flaws was reported under another class, and counted among the false calls too."),
+        (2, "2 of the missed flaws were reported under another class, and counted among the false calls too."),
+    ],
+)
+def test_the_verdict_tells_misnamed_flaws_from_unseen_ones(misnamed, sentence):
+    rows = {"crack": {"flaws": 4, "found": 1, "missed": 3}}
+    assert verdict({**METRICS, "found": 1, "missed": 3, "misnamed": misnamed, "per_class": rows})[2:] == [sentence]
 
 
 def test_the_template_is_part_of_the_installed_package():

@@ -52,6 +52,22 @@ def test_metrics_say_what_was_found(artifacts, run):
     assert metrics["note"] is None
 
 
+class Confused(Oracle):
+    """Takes every flaw for one of the other class."""
+
+    def predict_store_film(self, *arguments):
+        found = super().predict_store_film(*arguments)
+        return Detections(found.boxes_xyxy, found.scores, 3 - found.labels)
+
+
+def test_flaws_under_the_wrong_name_are_told_apart_from_flaws_that_were_not_seen(run, monkeypatch):
+    assert run()["misnamed"] == 0
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Confused())
+    metrics = run()
+    assert [metrics[key] for key in ("flaws", "found", "missed", "misnamed", "false_calls")] == [4, 0, 4, 2, 4]
+    assert {name: row["misnamed"] for name, row in metrics["per_class"].items()} == {"crack": 2, "gas pore": 0}
+
+
 def test_predictions_and_truth_are_kept_for_the_report(artifacts, run):
     run()
     truth, predictions = (read(artifacts.evaluation / f"{name}.json") for name in ("ground_truth", "predictions"))
