@@ -31,6 +31,7 @@ from defects_in_welds.data.annotation_formats.folders import (
     relative_name,
     size_mismatch,
     split_of,
+    split_of_file,
     to_number,
 )
 
@@ -82,7 +83,7 @@ def _instance_files(root: Path) -> list[Path]:
 
 def _split_rank(path: Path, root: Path) -> int:
     order = [Split.TEST, Split.VAL, Split.TRAIN, None]
-    return order.index(split_of(path.relative_to(root).with_suffix("").parts))
+    return order.index(split_of_file(path, root))
 
 
 def _read_file(root: Path, path: Path) -> tuple[dict[int, str], list[AnnotatedRadiograph], list[Finding]]:
@@ -90,7 +91,7 @@ def _read_file(root: Path, path: Path) -> tuple[dict[int, str], list[AnnotatedRa
     categories = _read_categories(path, content["categories"])
     findings: list[Finding] = []
     name = relative_name(path, root)
-    split = split_of(path.relative_to(root).with_suffix("").parts)
+    split = split_of_file(path, root)
     bases = _image_folders(root, path, split)
 
     films: dict[int, AnnotatedRadiograph | None] = {}

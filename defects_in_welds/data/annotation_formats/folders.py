@@ -36,14 +36,23 @@ def list_images(folder: Path) -> list[Path]:
     return list_files(folder, IMAGE_SUFFIXES)
 
 
-def split_of(parts: Sequence[str]) -> Split | None:
-    """Find the split that a path names, as ``images/train2017`` does; the innermost part that names one counts."""
-    for part in reversed(parts):
-        words = set(re.findall("[a-z]+", part.lower()))
-        for split, names in SPLIT_FOLDERS.items():
-            if words & set(names):
-                return split
-    return None
+def split_of(folders: Sequence[str]) -> Split | None:
+    """Find the split that a path names, as ``images/train2017`` does; the innermost folder that names one counts.
+
+    A folder names a split only by its whole name, digits at its end aside: ``test pieces`` is no split.
+    """
+    return next(filter(None, map(_split_named, reversed(folders))), None)
+
+
+def split_of_file(path: Path, root: Path) -> Split | None:
+    """Find the split that an annotation file is of: what the first or last word of its name says, else its folders."""
+    words = re.split(r"[-_. ]+", path.stem.strip("-_. "))
+    return _split_named(words[-1]) or _split_named(words[0]) or split_of(path.parent.relative_to(root).parts)
+
+
+def _split_named(word: str) -> Split | None:
+    plain = word.lower().rstrip("0123456789")
+    return next((split for split, names in SPLIT_FOLDERS.items() if plain in names), None)
 
 
 def find_below(bases: Sequence[Path], named: str) -> Path | None:

@@ -63,7 +63,11 @@ def test_annotations_and_the_fields_beyond_the_standard_are_read(tmp_path):
         ("annotations/instances_val2017.json", "images/val2017/a.png", Split.VAL),
         ("valid/_annotations.coco.json", "valid/a.png", Split.VAL),
         ("test.json", "test/a.png", Split.TEST),
+        ("train.v2.json", "a.png", Split.TRAIN),
+        ("validation-2.json", "a.png", Split.VAL),
         ("annotations/all.json", "images/a.png", None),
+        ("test pieces/all.json", "test pieces/a.png", None),
+        ("weld_test_plate.json", "a.png", None),
     ],
 )
 def test_images_and_splits_are_found_by_the_names_of_file_and_folder(tmp_path, json_path, image_path, split):
