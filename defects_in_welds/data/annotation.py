@@ -25,6 +25,7 @@ class FindingKind(StrEnum):
     UNREADABLE_IMAGE = "unreadable_image"
     BROKEN_LABEL = "broken_label"
     UNKNOWN_CLASS = "unknown_class"
+    LEFT_OUT_CLASS = "left_out_class"
     BOX_OUTSIDE_IMAGE = "box_outside_image"
     EMPTY_BOX = "empty_box"
     INVERTED_BOX = "inverted_box"

@@ -41,6 +41,9 @@ CHECKS = {
     FindingKind.UNREADABLE_IMAGE: Check(True, "image left out", "image left out"),
     FindingKind.BROKEN_LABEL: Check(True, "annotation left out", "annotation left out"),
     FindingKind.UNKNOWN_CLASS: Check(True, "annotation left out", "annotation left out"),
+    FindingKind.LEFT_OUT_CLASS: Check(
+        False, "annotation left out, as prepare.classes asks", "annotation left out, as prepare.classes asks"
+    ),
     FindingKind.BOX_OUTSIDE_IMAGE: Check(
         True, "annotation left out", "box cut to the image; left out if wholly outside"
     ),

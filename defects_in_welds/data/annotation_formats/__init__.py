@@ -78,7 +78,7 @@ def _restrict(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> AnnotatedD
         radiographs.append(replace(film, annotations=kept))
         findings += [
             Finding(
-                FindingKind.UNKNOWN_CLASS,
+                FindingKind.LEFT_OUT_CLASS,
                 annotation.path,
                 annotation.line,
                 f"class {annotation.defect_class!r} is not among prepare.classes",

@@ -108,7 +108,7 @@ def test_classes_order_and_restrict(tmp_path):
     assert dataset.defect_classes == ("crack",)
     assert [found.defect_class for found in dataset.radiographs[0].annotations] == ["crack"]
     (finding,) = dataset.findings
-    assert (finding.kind, finding.path, finding.line) == (FindingKind.UNKNOWN_CLASS, "labels/film_1.txt", 1)
+    assert (finding.kind, finding.path, finding.line) == (FindingKind.LEFT_OUT_CLASS, "labels/film_1.txt", 1)
 
 
 def test_symlinked_images_are_read(tmp_path):
