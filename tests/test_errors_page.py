@@ -105,6 +105,11 @@ def with_changed(change: Callable[[], object]) -> Callable[[], None]:
     return write
 
 
+def hide_12_bits_in_16() -> None:
+    for image in DATA.rglob("*.png"):
+        cv2.imwrite(str(image), cv2.imread(str(image), cv2.IMREAD_UNCHANGED).astype(np.uint16) << 4)
+
+
 def copy_film_lighter_into_validation() -> None:
     pixels = cv2.imread(str(IMAGE), cv2.IMREAD_UNCHANGED)
     cv2.imwrite(str(DATA / "valid/images/film_9.png"), pixels // 2 + 100)
@@ -146,6 +151,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "an empty box": with_label("0 0.5 0.5 0 0.1"),
     "an inverted box": lambda: write_voc(xmax="20"),
     "an image that cannot be read": with_changed(lambda: IMAGE.write_bytes(IMAGE.read_bytes()[:2000])),
+    "12-bit levels in 16-bit files": with_changed(hide_12_bits_in_16),
     "the same image twice": with_changed(lambda: shutil.copy(IMAGE, DATA / "train/images/film_9.png")),
     "nearly the same image in two splits": with_changed(copy_film_lighter_into_validation),
     "a label file without an image": with_changed(IMAGE.unlink),

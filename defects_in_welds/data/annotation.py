@@ -23,6 +23,7 @@ class FindingKind(StrEnum):
     """What can be wrong with a data set. ``dataset_checks.py`` says what is done about each."""
 
     UNREADABLE_IMAGE = "unreadable_image"
+    HIDDEN_BIT_DEPTH = "hidden_bit_depth"
     BROKEN_LABEL = "broken_label"
     UNKNOWN_CLASS = "unknown_class"
     LEFT_OUT_CLASS = "left_out_class"

@@ -21,6 +21,8 @@ _Box = tuple[float, float, float, float]
 OVERSHOOT_TOLERANCE_PX = 1.0
 """Boxes that leave the image by no more than this are cut without a finding: rounding in the tools does that."""
 
+_DETECTOR_BIT_DEPTHS = (10, 12)
+
 
 @dataclass(frozen=True)
 class Check:
@@ -39,6 +41,7 @@ class Check:
 
 CHECKS = {
     FindingKind.UNREADABLE_IMAGE: Check(True, "image left out", "image left out"),
+    FindingKind.HIDDEN_BIT_DEPTH: Check(True, "used as it is", "used as it is"),
     FindingKind.BROKEN_LABEL: Check(True, "annotation left out", "annotation left out"),
     FindingKind.UNKNOWN_CLASS: Check(True, "annotation left out", "annotation left out"),
     FindingKind.LEFT_OUT_CLASS: Check(
@@ -68,6 +71,29 @@ def is_corrupting(kind: FindingKind) -> bool:
 def unreadable_image(film: AnnotatedRadiograph, error: DataError) -> Finding:
     """Turn the failure to read a film into a finding."""
     return Finding(FindingKind.UNREADABLE_IMAGE, film.name, None, str(error).removeprefix(f"{film.image_path}: "))
+
+
+def hidden_bit_depth_findings(highest_level_of: Mapping[str, int]) -> tuple[Finding, ...]:
+    """Report 16-bit films that together use no more than the levels of a 10-bit or 12-bit detector.
+
+    Args:
+        highest_level_of: Highest grey level of each film whose file has 16 bits and does not say how many it uses.
+
+    Returns:
+        One finding, at the film with the highest level, or none.
+    """
+    if not highest_level_of:
+        return ()
+    name = max(sorted(highest_level_of), key=highest_level_of.__getitem__)
+    highest = highest_level_of[name]
+    bit_depth = next((bits for bits in _DETECTOR_BIT_DEPTHS if highest < 2**bits), None)
+    if bit_depth is None:
+        return ()
+    message = (
+        f"no level of the {len(highest_level_of)} film(s) of 16 bits is above {highest}, the highest of this one: set "
+        f"prepare.bit_depth={bit_depth}"
+    )
+    return (Finding(FindingKind.HIDDEN_BIT_DEPTH, name, None, message),)
 
 
 def check_annotations(

@@ -66,7 +66,8 @@ def read_radiograph(path: Path, *, bit_depth: int | None = None, pixel_pitch_mm:
     """
     read_image_hw(path)
     with _as_data_error(path):
-        stored = _DECODERS[_container(path)](path)
+        container = _container(path)
+        stored = _DECODERS[container](path)
     if bit_depth is not None and bit_depth > stored.bit_depth:
         raise DataError(f"{path}: holds {stored.bit_depth} bits, prepare.bit_depth says {bit_depth}; correct it")
     depth = stored.bit_depth if bit_depth is None else bit_depth
@@ -78,12 +79,15 @@ def read_radiograph(path: Path, *, bit_depth: int | None = None, pixel_pitch_mm:
             f"{path}: grey level {highest} is above {full_scale}, the full scale of {depth} bits; correct "
             "prepare.bit_depth or the file"
         )
+    # PNG and TIFF give the size of a sample; DICOM, how many of its bits are used.
+    is_said = bit_depth is not None or depth < 16 or container == "dicom"
     grey = grey.astype(np.uint8 if depth <= 8 else np.uint16, copy=False)
     return Radiograph(
         pixels=np.ascontiguousarray(full_scale - grey if stored.zero_is_white else grey, dtype=grey.dtype),
         bit_depth=depth,
         pixel_pitch_mm=stored.pixel_pitch_mm if pixel_pitch_mm is None else pixel_pitch_mm,
         source=str(path),
+        highest_stored_level=None if is_said else highest,
     )
 
 

@@ -59,6 +59,7 @@ class _CutFilm:
         sha256: Of its file.
         image_hw: Height and width, in pixels.
         bit_depth: Of its grey levels.
+        highest_stored_level: As the radiograph has it.
         pixel_pitch_mm: In mm, or None.
         fingerprint: For near-duplicates.
         tiles: Place of each tile, pixel type, and row in the store.
@@ -71,6 +72,7 @@ class _CutFilm:
     sha256: str
     image_hw: tuple[int, int]
     bit_depth: int
+    highest_stored_level: int | None
     pixel_pitch_mm: float | None
     fingerprint: Float32[np.ndarray, " 1024"]
     tiles: tuple[tuple[tuple[int, int, int, int], str, int], ...]
@@ -136,6 +138,9 @@ def _cut_films(
             continue
         films.append(cut_film)
         findings.extend(found)
+    findings += dataset_checks.hidden_bit_depth_findings(
+        {film.film.name: film.highest_stored_level for film in films if film.highest_stored_level is not None}
+    )
     seconds = time.monotonic() - start
     _log.info("read %d films, %.1f films/s", len(films), len(films) / max(seconds, 1e-9))
     return films
@@ -164,6 +169,7 @@ def _cut_film(
         sha256=dataset_checks.file_sha256(film.image_path),
         image_hw=radiograph.image_hw,
         bit_depth=radiograph.bit_depth,
+        highest_stored_level=radiograph.highest_stored_level,
         pixel_pitch_mm=radiograph.pixel_pitch_mm,
         fingerprint=splitting.fingerprint(radiograph.pixels),
         tiles=tuple(tiles),

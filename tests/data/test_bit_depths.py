@@ -64,6 +64,16 @@ def test_one_scene_in_three_files(tmp_path, name, write, bit_depth, pixel_pitch_
     np.testing.assert_allclose(unit, SCENE, atol=0.5001 / (2**bit_depth - 1))
 
 
+def test_only_16_bit_files_that_do_not_say_their_depth_may_hide_one(tmp_path):
+    for name, write in {"film.png": write_png, "film.dcm": write_diconde}.items():
+        write(tmp_path / name)
+        assert read_radiograph(tmp_path / name).highest_stored_level is None
+    # White is zero: the level is that of the file, not that of the picture.
+    tifffile.imwrite(tmp_path / "film.tiff", levels(12), photometric="miniswhite")
+    assert read_radiograph(tmp_path / "film.tiff").highest_stored_level == levels(12).max()
+    assert read_radiograph(tmp_path / "film.tiff", bit_depth=12).highest_stored_level is None
+
+
 @pytest.mark.parametrize(("suffix", "write"), [(".png", write_png), (".tiff", write_tiff), (".dcm", write_diconde)])
 def test_one_annotation_gives_the_same_boxes_for_each_file(tmp_path, suffix, write):
     """The boxes of a film do not depend on the kind of file that its grey levels came in."""

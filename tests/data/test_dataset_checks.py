@@ -19,6 +19,7 @@ from defects_in_welds.data.dataset_checks import (
     duplicate_findings,
     duplicate_groups,
     file_sha256,
+    hidden_bit_depth_findings,
     is_corrupting,
     near_duplicate_findings,
     raise_on_findings,
@@ -95,6 +96,15 @@ def test_findings_name_file_and_line():
     _, (finding,) = check_annotations(film((1, 2, 3, 4), (1, 2, 200, 4)), (50, 100), "fail")
     assert (finding.path, finding.line) == ("film.txt", 2)
     assert finding.message == "box (1, 2, 200, 4) is 100 px outside the image of 100x50 px"
+
+
+@pytest.mark.parametrize(
+    ("highest", "bit_depth"), [(0, 10), (1023, 10), (1024, 12), (4095, 12), (4096, None), (65535, None)]
+)
+def test_12_bits_in_16_are_found_over_all_films(highest, bit_depth):
+    found = hidden_bit_depth_findings({"a.png": 0, "b.png": highest, "c.png": highest})
+    assert [finding.message.rpartition("=")[2] for finding in found] == ([] if bit_depth is None else [f"{bit_depth}"])
+    assert hidden_bit_depth_findings({}) == ()
 
 
 def test_copies_are_found_by_their_bytes(tmp_path):

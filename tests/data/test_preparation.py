@@ -114,6 +114,16 @@ def test_polarity_and_bit_depth_are_those_asked_for(tmp_path, write_films):
     assert store.unit_pixels(0).max() <= 1
 
 
+def test_a_hidden_bit_depth_is_found_before_it_spoils_the_scale(tmp_path, write_films):
+    data = write_films(tmp_path / "data", 6)
+    for path in (data / "images").iterdir():
+        tifffile.imwrite(path, tifffile.imread(path) >> 4)
+    with pytest.raises(DataError, match=r"1 hidden_bit_depth; .* set prepare\.bit_depth=12;"):
+        prepare_dataset(tiny(), data, tmp_path / "out")
+    prepare_dataset(tiny(on_finding="keep"), data, tmp_path / "out")
+    assert read_checks(tmp_path / "out/checks.csv") == [("hidden_bit_depth", "images/film_00.tiff")]
+
+
 def test_grey_statistics_are_those_of_the_training_tiles(tmp_path, write_films):
     store = prepare_dataset(tiny(), write_films(tmp_path / "data", 8), tmp_path / "out")
     tiles = np.stack([store.unit_pixels(index) for index in store.tile_indices(Split.TRAIN)]).astype(np.float64)
@@ -124,7 +134,7 @@ def test_grey_statistics_are_those_of_the_training_tiles(tmp_path, write_films):
 def test_films_without_contrast_have_a_spread_that_can_be_divided_by(tmp_path, write_films):
     data = write_films(tmp_path / "data", 6)
     for i, path in enumerate(sorted((data / "images").iterdir())):
-        tifffile.imwrite(path, np.full((96, 150), 1000, dtype=np.uint16), description=str(i))
+        tifffile.imwrite(path, np.full((96, 150), 10000, dtype=np.uint16), description=str(i))
     store = prepare_dataset(tiny(), data, tmp_path / "out")
     assert store.manifest.grey_std == 1 / 255
 
