@@ -50,12 +50,14 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
         The content of ``metrics.json``.
 
     Raises:
-        DataError: If the data has no films to measure on, or is not what the model was trained for.
+        DataError: If the data has no films to measure on, or is not what the model was trained with.
     """
     settings = params.evaluate
     store = TensorStore.open(prepared_dir)
     predictor = Predictor.from_checkpoint(model_dir / "best.ckpt")
     _require_same_task(store, predictor)
+    run = json.loads((model_dir / "run.json").read_text(encoding="utf-8"))
+    _require_same_data(store, run, model_dir)
     split, films = _films_to_measure(store)
     results = [
         film_result(
@@ -76,7 +78,7 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
         plots.mkdir()
         write_precision_recall(coco, plots / "precision_recall.csv")
         (plots / "precision_recall.svg").write_bytes(draw_precision_recall(coco))
-    _record_in_mlflow(model_dir, metrics, out_dir)
+    _record_in_mlflow(run, metrics, out_dir)
     return metrics
 
 
@@ -143,6 +145,15 @@ def _require_same_task(store: TensorStore, predictor: Predictor) -> None:
         )
 
 
+def _require_same_data(store: TensorStore, run: dict[str, Any], model_dir: Path) -> None:
+    """Refuse other data than the model's: with other splits, films that it was trained on would pass as unseen."""
+    if run.get("data_sha256", store.manifest.data_sha256) != store.manifest.data_sha256:
+        raise DataError(
+            f"{store.path}: not the films, splits and annotations that {model_dir} was trained with: films that it "
+            "learned from could be measured; train again, or prepare the data as it was then"
+        )
+
+
 def _films_to_measure(store: TensorStore) -> tuple[Split, list[int]]:
     for split in (Split.TEST, Split.VAL):
         films = [index for index, film in enumerate(store.manifest.films) if film.split is split]
@@ -155,8 +166,7 @@ def _films_to_measure(store: TensorStore) -> tuple[Split, list[int]]:
     raise DataError(f"{store.path}: neither test nor validation films to measure on; set prepare.test_share")
 
 
-def _record_in_mlflow(model_dir: Path, metrics: dict[str, Any], out_dir: Path) -> None:
-    run = json.loads((model_dir / "run.json").read_text(encoding="utf-8"))
+def _record_in_mlflow(run: dict[str, Any], metrics: dict[str, Any], out_dir: Path) -> None:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or run["tracking_uri"]
     # With MLflow's own seven retries, a server that is away holds the stage up for minutes.
     os.environ.setdefault(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "2")

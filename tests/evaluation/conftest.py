@@ -1,7 +1,5 @@
-import json
-
 import pytest
-from known_project import FLAWS, RUN, Oracle, Project, write_store
+from known_project import FLAWS, Oracle, Project
 
 from defects_in_welds.data.annotation import Split
 from defects_in_welds.inference.predictor import Predictor
@@ -14,14 +12,10 @@ def artifacts(tmp_path, monkeypatch) -> Project:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Oracle())
     project = Project(*(tmp_path / name for name in ("prepared", "model", "evaluation", "report")))
-    store = write_store(
-        project.prepared,
+    project.prepare(
         ("train/a.png", Split.TRAIN, FLAWS[:1]),
         ("val/b.png", Split.VAL, FLAWS),
         ("test/<c>.png", Split.TEST, FLAWS),
         ("test/d.png", Split.TEST, [FLAWS[0], FLAWS[0]]),
     )
-    project.model.mkdir()
-    run = {**RUN, "data_sha256": store.manifest.data_sha256}
-    (project.model / "run.json").write_text(json.dumps(run))
     return project

@@ -1,5 +1,6 @@
 """A tiny project whose films and detector are known to the last flaw."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,12 @@ class Project:
     model: Path
     evaluation: Path
     report: Path
+
+    def prepare(self, *films):
+        """Prepare films as `write_store` does, and let the model be trained on them."""
+        run = {**RUN, "data_sha256": write_store(self.prepared, *films).manifest.data_sha256}
+        self.model.mkdir(exist_ok=True)
+        (self.model / "run.json").write_text(json.dumps(run))
 
 
 def write_store(path, *films):

@@ -104,14 +104,21 @@ def test_the_same_results_give_the_same_page(write):
 
 
 def test_validation_films_in_place_of_test_films_are_announced(artifacts, write):
-    write_store(artifacts.prepared, ("b.png", Split.VAL, FLAWS))
+    artifacts.prepare(("b.png", Split.VAL, FLAWS))
     text = Page(write()).text
     assert "The data has no test films." in text
-    assert "trained on other data" in text  # another store than the one that run.json was made for
+    assert "trained on other data" not in text
+
+
+def test_data_prepared_anew_after_the_evaluation_is_announced(artifacts, params, write):
+    write()
+    write_store(artifacts.prepared, *((name, Split.TEST, FLAWS) for name in ("test/<c>.png", "test/d.png")))
+    path = write_report(params, artifacts.prepared, artifacts.model, artifacts.evaluation, artifacts.report)
+    assert "trained on other data" in Page(path.read_text(encoding="utf-8")).text
 
 
 def test_films_without_flaws_give_a_page_without_numbers(artifacts, write):
-    write_store(artifacts.prepared, ("a.png", Split.TEST, ()))
+    artifacts.prepare(("a.png", Split.TEST, ()))
     text = Page(write()).text
     assert "There is no known flaw on 1 film that it had not been trained on" in text
     assert "Precision and recall" not in text
@@ -120,7 +127,7 @@ def test_films_without_flaws_give_a_page_without_numbers(artifacts, write):
 
 def test_a_page_without_misses_and_false_calls_shows_no_films(artifacts, params, write):
     params.evaluate.report_score_threshold = 0.8
-    write_store(artifacts.prepared, ("a.png", Split.TEST, ()))
+    artifacts.prepare(("a.png", Split.TEST, ()))
     assert "most misses" not in Page(write()).text
 
 

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from known_project import CLASSES, FLAWS, Oracle, write_store
+from known_project import CLASSES, FLAWS, RUN, Oracle, write_store
 from mlflow import MlflowClient
 
 from defects_in_welds.data.annotation import DataError, Split
@@ -110,7 +110,7 @@ def test_weak_detections_are_not_counted_but_measured(run, params):
 
 
 def test_validation_films_take_the_place_of_missing_test_films(artifacts, run, caplog):
-    write_store(artifacts.prepared, ("b.png", Split.VAL, FLAWS), ("a.png", Split.TRAIN, FLAWS))
+    artifacts.prepare(("b.png", Split.VAL, FLAWS), ("a.png", Split.TRAIN, FLAWS))
     with caplog.at_level(logging.WARNING):
         metrics = run()
     assert (metrics["split"], metrics["films"]) == ("val", 1)
@@ -118,13 +118,13 @@ def test_validation_films_take_the_place_of_missing_test_films(artifacts, run, c
 
 
 def test_without_test_and_validation_films_there_is_one_clear_error(artifacts, run):
-    write_store(artifacts.prepared, ("a.png", Split.TRAIN, FLAWS))
+    artifacts.prepare(("a.png", Split.TRAIN, FLAWS))
     with pytest.raises(DataError, match=r"neither test nor validation films.*prepare\.test_share"):
         run()
 
 
 def test_films_without_flaws_give_nulls_and_a_note(artifacts, run, caplog):
-    write_store(artifacts.prepared, ("a.png", Split.TEST, ()))
+    artifacts.prepare(("a.png", Split.TEST, ()))
     metrics = run()
     read(artifacts.evaluation / "metrics.json")
     assert [metrics[key] for key in ("mAP", "mAP50", "mAP75", "AR")] == [None] * 4
@@ -136,7 +136,7 @@ def test_films_without_flaws_give_nulls_and_a_note(artifacts, run, caplog):
 
 def test_difficult_flaws_are_counted_apart(artifacts, run):
     difficult = FilmAnnotation((10, 10, 30, 20), "crack", True)
-    write_store(artifacts.prepared, ("a.png", Split.TEST, (difficult, FLAWS[1])))
+    artifacts.prepare(("a.png", Split.TEST, (difficult, FLAWS[1])))
     metrics = run()
     assert (metrics["flaws"], metrics["missed"], metrics["difficult_flaws"]) == (1, 1, 1)
     assert metrics["false_calls"] == 1
@@ -150,6 +150,18 @@ def test_a_model_for_other_classes_is_refused(run, monkeypatch):
     monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Other())
     with pytest.raises(DataError, match=r"prepared for crack, gas pore in tiles of 64 px, but .* trained for crack in"):
         run()
+
+
+def test_films_that_were_for_training_when_the_model_was_trained_are_not_measured(artifacts, run):
+    write_store(artifacts.prepared, ("train/a.png", Split.TEST, FLAWS[:1]), ("test/d.png", Split.TRAIN, FLAWS))
+    with pytest.raises(DataError, match=r"prepared: not the films, splits.* trained with: .*; train again, or prepare"):
+        run()
+    assert not artifacts.evaluation.exists()
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_measured(artifacts, run):
+    (artifacts.model / "run.json").write_text(json.dumps(RUN))
+    assert run()["films"] == 2
 
 
 def test_a_stage_that_fails_leaves_the_old_results_alone(artifacts, run, monkeypatch):
