@@ -47,12 +47,14 @@ class Finding:
         path: File, relative to the data set's folder.
         line: Line of that file, from 1; None where it concerns the whole file.
         message: One sentence with the offending value.
+        film: Name of the film that is marked wrongly; None where no annotation is wrong, or its film cannot be told.
     """
 
     kind: FindingKind
     path: str
     line: int | None
     message: str
+    film: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What can be wrong with a data set, and what is done about it: pure functions from findings to decisions.
 
-``prepare.on_finding`` decides. ``fail`` stops at anything that corrupts training. ``drop`` leaves out what a finding
-concerns. ``keep`` repairs what can be repaired and leaves out the rest. ``CHECKS`` says it for each kind.
+``prepare.on_finding`` decides. ``fail`` stops at anything that corrupts training. ``drop`` leaves out the films that a
+finding concerns: without one of its annotations, a film would teach that a flaw is none. ``keep`` repairs what can be
+repaired and leaves out the rest. ``CHECKS`` says it for each kind.
 """
 
 import csv
@@ -42,16 +43,14 @@ class Check:
 CHECKS = {
     FindingKind.UNREADABLE_IMAGE: Check(True, "image left out", "image left out"),
     FindingKind.HIDDEN_BIT_DEPTH: Check(True, "used as it is", "used as it is"),
-    FindingKind.BROKEN_LABEL: Check(True, "annotation left out", "annotation left out"),
-    FindingKind.UNKNOWN_CLASS: Check(True, "annotation left out", "annotation left out"),
+    FindingKind.BROKEN_LABEL: Check(True, "image left out; the line alone where it names none", "annotation left out"),
+    FindingKind.UNKNOWN_CLASS: Check(True, "image left out", "annotation left out"),
     FindingKind.LEFT_OUT_CLASS: Check(
         False, "annotation left out, as prepare.classes asks", "annotation left out, as prepare.classes asks"
     ),
-    FindingKind.BOX_OUTSIDE_IMAGE: Check(
-        True, "annotation left out", "box cut to the image; left out if wholly outside"
-    ),
-    FindingKind.EMPTY_BOX: Check(True, "annotation left out", "annotation left out"),
-    FindingKind.INVERTED_BOX: Check(True, "annotation left out", "edges exchanged"),
+    FindingKind.BOX_OUTSIDE_IMAGE: Check(True, "image left out", "box cut to the image; left out if wholly outside"),
+    FindingKind.EMPTY_BOX: Check(True, "image left out", "annotation left out"),
+    FindingKind.INVERTED_BOX: Check(True, "image left out", "edges exchanged"),
     FindingKind.REPEATED_ANNOTATION: Check(True, "second annotation left out", "second annotation left out"),
     FindingKind.DUPLICATED_IMAGE: Check(True, "one copy kept, from test before val before train", "all copies kept"),
     FindingKind.NEAR_DUPLICATE_ACROSS_SPLITS: Check(
@@ -104,7 +103,8 @@ def check_annotations(
     Args:
         film: The film with its annotations as the file has them.
         image_hw: Height and width of its image, in pixels.
-        on_finding: ``keep`` repairs inverted boxes and boxes outside the image; ``fail`` and ``drop`` leave them out.
+        on_finding: ``keep`` repairs inverted boxes and boxes outside the image; ``fail`` and ``drop`` leave them out,
+            and ``drop`` with them, by `wrongly_marked`, the film.
 
     Returns:
         The annotations to use, with boxes that lie in the image and are not empty; and what was found.
@@ -120,10 +120,15 @@ def check_annotations(
             continue
         seen.add(marked)
         box, problems = _check_box(annotation.box_xyxy, image_hw)
-        findings += [Finding(kind, annotation.path, annotation.line, message) for kind, message in problems]
+        findings += [Finding(kind, annotation.path, annotation.line, message, film.name) for kind, message in problems]
         if box is not None and (on_finding == "keep" or not problems):
             kept.append(replace(annotation, box_xyxy=box))
     return tuple(kept), tuple(findings)
+
+
+def wrongly_marked(findings: Iterable[Finding]) -> frozenset[str]:
+    """Name the films of which an annotation is wrong: ``drop`` leaves them out."""
+    return frozenset(finding.film for finding in findings if finding.film is not None)
 
 
 def _check_box(box_xyxy: _Box, image_hw: tuple[int, int]) -> tuple[_Box | None, list[tuple[FindingKind, str]]]:
@@ -245,7 +250,8 @@ def raise_on_findings(findings: Iterable[Finding], on_finding: str, checks_path:
     place = first.path if first.line is None else f"{first.path}:{first.line}"
     raise DataError(
         f"data: {kinds}; the first: {place}: {first.message}; all are in {checks_path}; correct the data, or set "
-        "prepare.on_finding=drop (leave out what is wrong) or prepare.on_finding=keep (keep what can be kept)"
+        "prepare.on_finding=drop (leave out the images that it concerns) or prepare.on_finding=keep (keep what can be "
+        "kept)"
     )
 
 

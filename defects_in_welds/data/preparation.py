@@ -101,6 +101,9 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path) -> TensorStor
     findings = list(dataset.findings)
     with StoreWriter(out_dir, prepare.img_size) as writer:
         films = _cut_films(dataset, prepare, writer, findings)
+        if prepare.on_finding == "drop":
+            wrongly_marked = dataset_checks.wrongly_marked(findings)
+            films = [film for film in films if film.film.name not in wrongly_marked]
         try:
             split_of = splitting.assign_splits([film.film for film in films], prepare)
         except DataError:

@@ -157,8 +157,8 @@ def test_fail_counts_the_findings_and_says_what_to_do():
         raise_on_findings(FINDINGS, "fail", Path("checks.csv"))
     assert str(caught.value) == (
         "data: 2 empty_box, 1 unreadable_image; the first: a.txt:1: box, with a comma; all are in checks.csv; correct "
-        "the data, or set prepare.on_finding=drop (leave out what is wrong) or prepare.on_finding=keep (keep what can "
-        "be kept)"
+        "the data, or set prepare.on_finding=drop (leave out the images that it concerns) or prepare.on_finding=keep "
+        "(keep what can be kept)"
     )
 
 
@@ -172,7 +172,7 @@ def test_what_does_not_corrupt_goes_on():
 
 
 @pytest.mark.parametrize(
-    ("on_finding", "action"), [("fail", "stopped"), ("drop", "annotation left out"), ("keep", "annotation left out")]
+    ("on_finding", "action"), [("fail", "stopped"), ("drop", "image left out"), ("keep", "annotation left out")]
 )
 def test_checks_are_a_sorted_table(tmp_path, on_finding, action):
     table = tmp_path / "prepared" / "checks.csv"

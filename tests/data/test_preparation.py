@@ -196,6 +196,37 @@ def test_a_success_removes_the_table_of_an_earlier_failure(tmp_path, write_films
     assert read_checks(tmp_path / "out/checks.csv") == [("box_outside_image", "annotations.json")]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bbox": [500, 5, 9, 9]},
+        {"bbox": [5, 5, 0, 9]},
+        {"bbox": [20, 5, -9, 9]},
+        {"bbox": [20, 5, 9]},
+        {"category_id": 7},
+    ],
+    ids=["outside", "empty", "inverted", "broken", "unknown class"],
+)
+def test_drop_leaves_out_the_film_that_lacks_an_annotation(tmp_path, write_films, wrong):
+    annotation = {"id": 99, "image_id": 5, "category_id": 1, "bbox": [5, 5, 9, 9]} | wrong
+    data = write_films(tmp_path / "data", 8)
+    edit_truth(data, lambda content: content["annotations"].append(annotation))
+    dropped, kept = (prepare_dataset(tiny(on_finding=what), data, tmp_path / what) for what in ("drop", "keep"))
+    names = [f"images/film_{i:02}.tiff" for i in range(8)]
+    assert [film.name for film in kept.manifest.films] == names
+    assert [film.name for film in dropped.manifest.films] == names[:5] + names[6:]
+    with (tmp_path / "drop/checks.csv").open() as file:
+        assert [row["action"].partition(";")[0] for row in csv.DictReader(file)] == ["image left out"]
+
+
+def test_a_repeated_annotation_costs_no_film(tmp_path, write_films):
+    data = write_films(tmp_path / "data", 6)
+    edit_truth(data, lambda content: content["annotations"].append(content["annotations"][0] | {"id": 99}))
+    films = prepare_dataset(tiny(on_finding="drop"), data, tmp_path / "out").manifest.films
+    assert [len(film.annotations) for film in films] == [1, 1, 1, 0, 1, 1]
+    assert read_checks(tmp_path / "out/checks.csv") == [("repeated_annotation", "annotations.json")]
+
+
 def test_an_unreadable_film_is_left_out(tmp_path, write_films):
     data = write_films(tmp_path / "data", 8)
     (data / "images/film_05.tiff").write_bytes(b"II*\0 cut short")
@@ -264,8 +295,8 @@ def test_the_counts_are_logged(tmp_path, write_films, caplog):
     edit_truth(data, add_box_outside)
     prepare_dataset(tiny(on_finding="drop"), data, tmp_path / "out")
     assert "read 8 films, " in caplog.text
-    assert "train: 4 films, 24 tiles" in caplog.text
-    assert "pore 2, crack 0" in caplog.text
+    assert "train: 3 films, 18 tiles" in caplog.text
+    assert "pore 1, crack 0" in caplog.text
     assert "findings: box_outside_image 1; see" in caplog.text
 
 

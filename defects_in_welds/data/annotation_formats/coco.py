@@ -118,14 +118,17 @@ def _read_file(root: Path, path: Path) -> tuple[dict[int, str], list[AnnotatedRa
         if not _is_whole(number) or number not in films:
             message = f"image_id {number!r} is not among the images"
             findings.append(Finding(FindingKind.LABEL_WITHOUT_IMAGE, name, line, message))
-        elif not _is_whole(category) or category not in categories:
+            continue
+        film = films[number]
+        film_name = None if film is None else film.name
+        if not _is_whole(category) or category not in categories:
             message = f"category_id {category!r} is not among the categories"
-            findings.append(Finding(FindingKind.UNKNOWN_CLASS, name, line, message))
+            findings.append(Finding(FindingKind.UNKNOWN_CLASS, name, line, message, film_name))
         else:
             try:
                 box = _parse_bbox(entry.get("bbox"))
             except ValueError as error:
-                findings.append(Finding(FindingKind.BROKEN_LABEL, name, line, f"bbox: {error}"))
+                findings.append(Finding(FindingKind.BROKEN_LABEL, name, line, f"bbox: {error}", film_name))
                 continue
             is_difficult = bool(entry.get("difficult") or entry.get("iscrowd"))
             annotations[number].append(Annotation(box, categories[category], name, line, is_difficult))

@@ -66,6 +66,8 @@ def _read_series(root: Path, table: Path) -> tuple[list[AnnotatedRadiograph], li
         if path != table
     ]
     table_name = relative_name(table, root)
+    number_of = _number_images(table.parent)
+    name_of = {number: relative_name(image, root) for image, number in number_of.items() if number >= 0}
     rows: dict[int, list[Annotation]] = defaultdict(list)
     for line, text in enumerate(read_text(table).splitlines(), start=1):
         if not text.strip():
@@ -73,12 +75,12 @@ def _read_series(root: Path, table: Path) -> tuple[list[AnnotatedRadiograph], li
         try:
             number, box = _parse_row(text)
         except ValueError as error:
-            findings.append(Finding(FindingKind.BROKEN_LABEL, table_name, line, str(error)))
+            name = name_of.get(_image_number(text))
+            findings.append(Finding(FindingKind.BROKEN_LABEL, table_name, line, str(error), name))
             continue
         rows[number].append(Annotation(box, DEFECT_CLASS, table_name, line))
 
     films = []
-    number_of = _number_images(table.parent)
     for image, number in number_of.items():
         name = relative_name(image, root)
         annotations = rows.pop(number, [])
@@ -109,6 +111,12 @@ def _number_images(folder: Path) -> dict[Path, int]:
             raise DataError(f"{image}: another image of this folder has the number {number}; keep one series a folder")
         number_of[image] = number
     return number_of
+
+
+def _image_number(broken_row: str) -> int:
+    """Read the image that a broken row is of; -1 where it does not say."""
+    match = re.match(r"\s*(\d+)(?:\.0*)?[\s,]", broken_row)
+    return int(match.group(1)) if match else -1
 
 
 def _parse_row(text: str) -> tuple[int, tuple[float, float, float, float]]:

@@ -68,8 +68,9 @@ def read(root: Path) -> AnnotatedDataset:
         owner, annotations, found = _read_file(root, path, images_of_stem)
         findings += found
         if owner in annotations_of:
-            message = f"{relative_name(owner, root)} has another XML file, which counts"
-            findings.append(Finding(FindingKind.BROKEN_LABEL, relative_name(path, root), None, message))
+            film = relative_name(owner, root)
+            message = f"{film} has another XML file, which counts"
+            findings.append(Finding(FindingKind.BROKEN_LABEL, relative_name(path, root), None, message, film))
         elif owner is not None:
             annotations_of[owner] = annotations
 
@@ -134,7 +135,7 @@ def _read_file(
         mismatch = f"size: {error}"
     if mismatch is not None:
         return image, None, [Finding(FindingKind.BROKEN_LABEL, name, None, f"{mismatch}; the image is left out")]
-    return image, *_read_objects(xml, name, _object_lines(path))
+    return image, *_read_objects(xml, name, _object_lines(path), relative_name(image, root))
 
 
 class _PlainTreeBuilder(ElementTree.TreeBuilder):
@@ -156,7 +157,7 @@ def _object_lines(path: Path) -> list[int]:
 
 
 def _read_objects(
-    xml: ElementTree.Element, name: str, lines: Sequence[int]
+    xml: ElementTree.Element, name: str, lines: Sequence[int], film: str
 ) -> tuple[tuple[Annotation, ...], list[Finding]]:
     annotations: list[Annotation] = []
     findings: list[Finding] = []
@@ -169,7 +170,7 @@ def _read_objects(
                 raise ValueError("an object has no name")
             x0, y0, x1, y1 = (to_number(entry.findtext(f"bndbox/{edge}")) for edge in _EDGES)
         except ValueError as error:
-            findings.append(Finding(FindingKind.BROKEN_LABEL, name, line, str(error)))
+            findings.append(Finding(FindingKind.BROKEN_LABEL, name, line, str(error), film))
             continue
         is_difficult = entry.findtext("difficult", "0").strip() not in ("", "0", "false")
         annotations.append(Annotation((x0 - 1, y0 - 1, x1, y1), defect_class, name, line, is_difficult))

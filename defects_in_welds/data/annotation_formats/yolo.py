@@ -256,11 +256,11 @@ def _read_film(
         try:
             number, box = _parse_line(text, image_hw)
         except ValueError as error:
-            findings.append(Finding(FindingKind.BROKEN_LABEL, label_name, line, str(error)))
+            findings.append(Finding(FindingKind.BROKEN_LABEL, label_name, line, str(error), name))
             continue
         if names and number not in names:
             message = f"class {number} is not among the {len(names)} names of the data set"
-            findings.append(Finding(FindingKind.UNKNOWN_CLASS, label_name, line, message))
+            findings.append(Finding(FindingKind.UNKNOWN_CLASS, label_name, line, message, name))
             continue
         annotations.append(Annotation(box, names.get(number, f"class {number}"), label_name, line))
     return AnnotatedRadiograph(image, name, tuple(annotations), split), findings

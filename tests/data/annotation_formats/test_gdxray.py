@@ -60,6 +60,15 @@ def test_images_without_rows_and_rows_without_images_are_findings(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("row", "film"),
+    [("2 3 4", "W0001_0002.png"), ("2,x,3,4,5", "W0001_0002.png"), ("2x 1 2 3 4", None), ("9 1 2 3", None)],
+)
+def test_a_broken_row_names_its_film_where_it_can(tmp_path, row, film):
+    write_series(tmp_path, f"{ROW}{row}\n", numbers=(1, 2))
+    assert [finding.film for finding in gdxray.read(tmp_path).findings if finding.line == 2] == [film]
+
+
 @pytest.mark.parametrize("row", ["1 2 3 4", "1 2 3 4 5 6", "1 2 nan 4 5", "1.5 2 3 4 5", "one 2 3 4 5"])
 def test_broken_row_is_a_finding_and_the_others_stay(tmp_path, row):
     write_series(tmp_path, f"{ROW}{row}\n")

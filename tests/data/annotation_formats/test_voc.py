@@ -119,6 +119,7 @@ def test_broken_object_is_a_finding_and_the_others_stay(tmp_path, broken):
     write_image(tmp_path / "a.png")
     write_xml(tmp_path / "a.xml", box(), broken)
     assert findings(tmp_path) == [(FindingKind.BROKEN_LABEL, "a.xml", 5)]
+    assert voc.read(tmp_path).findings[0].film == "a.png"
     assert len(voc.read(tmp_path).radiographs[0].annotations) == 1
 
 
@@ -152,6 +153,7 @@ def test_second_file_for_an_image_is_a_finding(tmp_path):
     write_xml(tmp_path / "a.xml", box())
     write_xml(tmp_path / "b.xml", box("crack"), filename="a.png")
     assert findings(tmp_path) == [(FindingKind.BROKEN_LABEL, "b.xml", None)]
+    assert voc.read(tmp_path).findings[0].film == "a.png"
     assert voc.read(tmp_path).defect_classes == ("pore",)
 
 

@@ -65,6 +65,7 @@ def test_polygon_becomes_its_bounding_box(tmp_path):
 def test_broken_line_is_a_finding_and_the_others_stay(tmp_path, line):
     write_film(tmp_path / "images/a.png", f"0 0.5 0.5 0.2 0.2\n{line}\n")
     assert findings(tmp_path) == [(FindingKind.BROKEN_LABEL, "labels/a.txt", 2)]
+    assert yolo.read(tmp_path).findings[0].film == "images/a.png"
     assert len(yolo.read(tmp_path).radiographs[0].annotations) == 1
 
 
@@ -72,6 +73,7 @@ def test_class_without_a_name_is_a_finding(tmp_path):
     (tmp_path / "data.yaml").write_text(NAMES)
     write_film(tmp_path / "images/a.png", "2 0.5 0.5 0.2 0.2\n")
     assert findings(tmp_path) == [(FindingKind.UNKNOWN_CLASS, "labels/a.txt", 1)]
+    assert yolo.read(tmp_path).findings[0].film == "images/a.png"
     assert yolo.read(tmp_path).radiographs[0].annotations == ()
 
 
