@@ -206,7 +206,8 @@ def near_duplicate_findings(pairs: Iterable[tuple[str, str]], split_of: Mapping[
             FindingKind.NEAR_DUPLICATE_ACROSS_SPLITS,
             name,
             None,
-            f"looks the same as {other}, but one is in {split_of[name]} and the other in {split_of[other]}",
+            f"looks the same as {other} (perhaps mirrored or turned), but one is in {split_of[name]} and the other in "
+            f"{split_of[other]}",
         )
         for name, other in pairs
     )

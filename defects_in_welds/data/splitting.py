@@ -6,7 +6,7 @@ same without a common weld are found by their fingerprints.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -126,7 +126,10 @@ def fingerprint(
 def near_duplicates(
     fingerprint_of: Mapping[str, Float32[np.ndarray, " 1024"]], split_of: Mapping[str, Split], threshold: float
 ) -> tuple[tuple[str, str], ...]:
-    """Find films of different splits that look the same.
+    """Find films of different splits that look the same, be one of them mirrored or turned by quarters.
+
+    Neighbouring frames of a video, or overlapping exposures of one seam, need not correlate: for them
+    ``prepare.weld_pattern`` must name what belongs together.
 
     Args:
         fingerprint_of: Fingerprint of each film's name.
@@ -144,6 +147,19 @@ def near_duplicates(
     pairs = []
     for start in range(0, len(names), _BLOCK):
         block = slice(start, start + _BLOCK)
-        is_alike = (matrix[block] @ matrix.T >= threshold) & (splits[block, None] != splits)
+        likeness = np.full((len(matrix[block]), len(names)), -np.inf, dtype=np.float32)
+        for turned in _flips_and_turns(matrix[block]):
+            np.maximum(likeness, turned @ matrix.T, out=likeness)
+        is_alike = (likeness >= threshold) & (splits[block, None] != splits)
         pairs += [(start + int(row), int(column)) for row, column in np.argwhere(is_alike) if start + row < column]
     return tuple((names[a], names[b]) for a, b in pairs)
+
+
+def _flips_and_turns(
+    fingerprints: Float32[np.ndarray, "films 1024"],
+) -> Iterator[Float32[np.ndarray, "films 1024"]]:
+    """Give the fingerprints of the films in all eight positions that a square can lie in."""
+    grids = fingerprints.reshape(-1, _FINGERPRINT_SIDE, _FINGERPRINT_SIDE)
+    for mirrored in (grids, grids[:, :, ::-1]):
+        for quarters in range(4):
+            yield np.rot90(mirrored, quarters, axes=(1, 2)).reshape(fingerprints.shape)

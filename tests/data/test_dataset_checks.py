@@ -141,7 +141,8 @@ def test_near_duplicates_name_both_films_and_splits():
     split_of = {"a": Split.TRAIN, "b": Split.VAL}
     (finding,) = near_duplicate_findings([("a", "b")], split_of)
     assert finding.path == "a"
-    assert finding.message == "looks the same as b, but one is in train and the other in val"
+    message = "looks the same as b (perhaps mirrored or turned), but one is in train and the other in val"
+    assert finding.message == message
 
 
 FINDINGS = (

@@ -139,6 +139,13 @@ def jpeg(pixels):
 
 
 COPIES = {
+    "mirrored": lambda pixels: pixels[:, ::-1],
+    "upside down": lambda pixels: pixels[::-1],
+    "half turned": lambda pixels: pixels[::-1, ::-1],
+    "turned left": lambda pixels: np.rot90(pixels),
+    "turned right": lambda pixels: np.rot90(pixels, 3),
+    "transposed": lambda pixels: pixels.T,
+    "transposed the other way": lambda pixels: pixels[::-1, ::-1].T,
     "recompressed": jpeg,
     "rescaled": lambda pixels: cv2.resize(pixels, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA),
     "brighter": lambda pixels: (pixels * 0.7 + 600).astype(np.uint16),
