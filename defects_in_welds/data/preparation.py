@@ -257,11 +257,11 @@ def _tile_records(
     boxes = np.array([annotation.box_xyxy for annotation in film.annotations], dtype=np.float64).reshape(-1, 4)
     labels = np.array([label_of(one.defect_class, defect_classes) for one in film.annotations], dtype=np.int64)
     difficult = np.array([annotation.difficult for annotation in film.annotations], dtype=np.bool_)
-    records = []
-    for xyxy, dtype, row in film.tiles:
-        kept, tile_boxes = tiling.boxes_in_tile(boxes, np.array(xyxy), min_visible_share)
-        records.append(TileRecord(film_index, xyxy, dtype, row, tile_boxes, labels[kept], difficult[kept]))
-    return records
+    shares = tiling.share_out_boxes(boxes, np.array([xyxy for xyxy, _, _ in film.tiles]), min_visible_share)
+    return [
+        TileRecord(film_index, xyxy, dtype, row, tile_boxes, labels[kept], difficult[kept])
+        for (xyxy, dtype, row), (kept, tile_boxes) in zip(film.tiles, shares, strict=True)
+    ]
 
 
 def _report(manifest: Manifest, findings: Iterable[Finding], out_dir: Path) -> None:

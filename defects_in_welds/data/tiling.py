@@ -1,7 +1,8 @@
 """Cut radiographs into square tiles, and carry boxes from the film to its tiles.
 
 A tile shows a flaw where the flaw's visible part is a fair share of what any tile could show of it: a flaw longer than
-a tile is present in every tile that it crosses, one that reaches in by a corner is not.
+a tile is present in every tile that it crosses, one that reaches in by a corner is not. A flaw of which no tile shows a
+fair share is present in the tile that shows the most of it.
 """
 
 import numpy as np
@@ -90,3 +91,32 @@ def boxes_in_tile(
     is_large = sides.prod(axis=1) >= min_visible_share * largest_sides.prod(axis=1)
     (kept,) = np.nonzero(is_seen & is_large)
     return kept, (visible[kept] - [x0, y0, x0, y0]).astype(np.float32)
+
+
+def share_out_boxes(
+    boxes_xyxy: Float[np.ndarray, "boxes 4"], tiles_xyxy: Int[np.ndarray, "tiles 4"], min_visible_share: float
+) -> list[tuple[Int[np.ndarray, " kept"], Float32[np.ndarray, "kept 4"]]]:
+    """Find the flaws that each tile of a film shows, so that each flaw is in at least one.
+
+    Args:
+        boxes_xyxy: Boxes in film pixels, none of them empty.
+        tiles_xyxy: The tiles, which cover the film.
+        min_visible_share: As in `boxes_in_tile`.
+
+    Returns:
+        For each tile what `boxes_in_tile` gives, and beyond it the boxes that no tile shows enough of, in the first of
+        the tiles that show the most.
+    """
+    film_boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    windows = [(float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in tiles_xyxy]
+    visible = np.stack([boxes.clip(film_boxes, window) for window in windows])
+    is_kept = np.zeros(visible.shape[:2], dtype=np.bool_)
+    for index, tile in enumerate(tiles_xyxy):
+        is_kept[index, boxes_in_tile(film_boxes, tile, min_visible_share)[0]] = True
+    (lost,) = np.nonzero(~is_kept.any(axis=0))
+    areas = np.stack([boxes.areas(parts) for parts in visible])
+    is_kept[areas[:, lost].argmax(axis=0), lost] = True
+    return [
+        (np.flatnonzero(kept), (parts[kept] - [x0, y0, x0, y0]).astype(np.float32))
+        for kept, parts, (x0, y0, _, _) in zip(is_kept, visible, windows, strict=True)
+    ]

@@ -69,6 +69,18 @@ def test_tiles_show_the_flaws_of_their_film(tmp_path, write_films):
     assert store.manifest.defect_classes == ("pore", "crack")
 
 
+def test_a_flaw_where_four_tiles_meet_is_in_a_tile_of_the_store(tmp_path, write_films):
+    data = write_films(tmp_path / "data", 6, image_hw=(128, 128))
+    edit_truth(data, lambda content: content["annotations"][0].update(bbox=[60, 60, 8, 8]))
+    store = prepare_dataset(tiny(overlap_px=0, min_visible_share=0.5), data, tmp_path / "out")
+    assert [store.manifest.tiles[index].boxes_xyxy.tolist() for index in store.film_tiles(0)] == [
+        [[60, 60, 64, 64]],
+        [],
+        [],
+        [],
+    ]
+
+
 def test_difficult_annotations_stay_flagged(tmp_path, write_films):
     store = prepare_dataset(tiny(), write_films(tmp_path / "data", 8), tmp_path / "out")
     flags = {store.film_of(i).name: bool(t.difficult[0]) for i, t in enumerate(store.manifest.tiles) if t.labels.size}

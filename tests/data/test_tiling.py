@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defects_in_welds.data.tiling import boxes_in_tile, cut_tile, plan_tiles
+from defects_in_welds.data.tiling import boxes_in_tile, cut_tile, plan_tiles, share_out_boxes
 
 image_hws = st.tuples(st.integers(1, 400), st.integers(1, 400))
 overlaps = st.integers(0, 31)
@@ -105,6 +105,27 @@ def test_no_boxes_give_no_boxes():
     kept, in_tile = boxes_in_tile(np.zeros((0, 4)), np.array([0, 0, 32, 32]), min_visible_share=0.3)
     assert kept.size == 0
     assert in_tile.dtype == np.float32
+
+
+def test_a_flaw_where_four_tiles_meet_is_in_the_one_that_shows_most_of_it():
+    tiles = plan_tiles((64, 64), tile_px=32, overlap_px=0)
+    centred, shifted, plain = [28.0, 28.0, 36.0, 36.0], [27.0, 29.0, 36.0, 38.0], [40.0, 2.0, 44.0, 6.0]
+    shares = share_out_boxes(np.array([centred, shifted, plain]), tiles, min_visible_share=0.5)
+    assert [kept.tolist() for kept, _ in shares] == [[0], [2], [1], []]
+    assert [boxes.tolist() for _, boxes in shares] == [[[28, 28, 32, 32]], [[8, 2, 12, 6]], [[27, 0, 32, 6]], []]
+
+
+@given(film=films_with_box(), overlap=overlaps, share=st.floats(0.01, 1))
+def test_no_flaw_is_in_no_tile(film, overlap, share):
+    image_hw, boxes = film
+    tiles = plan_tiles(image_hw, tile_px=32, overlap_px=overlap)
+    shares = share_out_boxes(boxes, tiles, share)
+    assert sum(len(kept) for kept, _ in shares) >= 1
+    for tile, (kept, in_tile) in zip(tiles, shares, strict=True):
+        fair, fair_boxes = boxes_in_tile(boxes, tile, share)
+        assert set(fair) <= set(kept)
+        if len(fair):
+            np.testing.assert_array_equal(in_tile, fair_boxes)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
