@@ -51,7 +51,8 @@ def read(root: Path) -> AnnotatedDataset:
     Raises:
         DataError: If a file cannot be read.
     """
-    images, masks = [], []
+    images: list[Path] = []
+    masks: list[Path] = []
     for image in list_images(root):
         is_mask = any(part.startswith("Segmentation") for part in image.relative_to(root).parts)
         (masks if is_mask else images).append(image)
