@@ -98,9 +98,7 @@ def test_a_store_that_cannot_be_used_is_an_error_without_credentials(params, mon
 )
 def test_credentials_are_left_out(uri, plain, params):
     assert without_credentials(uri) == plain
-    with_uri = replace(
-        params, train=replace(params.train, tracking_uri=uri), model=replace(params.model, weights=uri)
-    )
+    with_uri = replace(params, train=replace(params.train, tracking_uri=uri), model=replace(params.model, weights=uri))
     sections = training_params(with_uri)
     assert sections["train"]["tracking_uri"] == sections["model"]["weights"] == plain
 
