@@ -14,8 +14,9 @@ import yaml
 from defects_in_welds.params import Params, load_params
 from defects_in_welds.simulation.dataset import simulate_dataset
 
-# The tests keep their runs to themselves.
-os.environ.pop("MLFLOW_TRACKING_URI", None)
+# The tests keep their runs to themselves, and start make as a shell does, also where make has started them.
+for variable in ("MLFLOW_TRACKING_URI", "MAKELEVEL", "MAKEFLAGS", "MFLAGS"):
+    os.environ.pop(variable, None)
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("no deadline", deadline=None)
