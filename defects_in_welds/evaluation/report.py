@@ -1,7 +1,6 @@
 """The report stage: what the other stages wrote, on one page that an inspector can read."""
 
 import csv
-import json
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from defects_in_welds import boxes
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.tensor_store import Manifest, TensorStore
+from defects_in_welds.evaluation.earlier_stages import read_json, read_run
 from defects_in_welds.evaluation.film_pictures import STYLES, assemble_film, draw_crop, draw_film
 from defects_in_welds.evaluation.film_results import FilmResult, from_coco
 from defects_in_welds.evaluation.matching import MATCH_IOU, FilmMatches, match_film
@@ -65,10 +65,10 @@ def write_report(params: Params, prepared_dir: Path, model_dir: Path, evaluation
         DataError: If what an earlier stage should have written is missing or does not belong together.
     """
     store = TensorStore.open(prepared_dir)
-    run = _read_json(model_dir / "run.json", "train")
-    metrics = _read_json(evaluation_dir / "metrics.json", "evaluate")
-    ground_truth = _read_json(evaluation_dir / "ground_truth.json", "evaluate")
-    results = from_coco(ground_truth, _read_json(evaluation_dir / "predictions.json", "evaluate"))
+    run = read_run(model_dir)
+    metrics = read_json(evaluation_dir / "metrics.json", "evaluate")
+    ground_truth = read_json(evaluation_dir / "ground_truth.json", "evaluate")
+    results = from_coco(ground_truth, read_json(evaluation_dir / "predictions.json", "evaluate"))
     films = [judge_film(result, metrics["settings"]["report_score_threshold"]) for result in results]
     page = _render(
         title=params.report.title,
@@ -215,14 +215,6 @@ def _count_findings(checks: Path) -> list[tuple[str, str, int]]:
     except OSError as error:
         raise DataError(f"{checks}: cannot be read ({error.strerror}); run `dvc repro prepare`") from None
     return [(*kind_and_action, count) for kind_and_action, count in sorted(counts.items())]
-
-
-def _read_json(path: Path, stage: str) -> Any:  # noqa: ANN401 - whatever the stage wrote
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise DataError(f"{path}: {reason}; run `dvc repro {stage}` or `python -m defects_in_welds {stage}`") from None
 
 
 def _render(**content: object) -> str:

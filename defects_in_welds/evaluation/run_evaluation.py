@@ -18,6 +18,7 @@ from tqdm import tqdm
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.tensor_store import TensorStore
 from defects_in_welds.evaluation.coco_map import CocoMetrics, measure_coco
+from defects_in_welds.evaluation.earlier_stages import read_run
 from defects_in_welds.evaluation.film_results import FilmResult, film_result, to_coco
 from defects_in_welds.evaluation.matching import match_film
 from defects_in_welds.evaluation.plots import draw_precision_recall, write_precision_recall
@@ -50,13 +51,15 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
         The content of ``metrics.json``.
 
     Raises:
-        DataError: If the data has no films to measure on, or is not what the model was trained with.
+        CheckpointError: If ``best.ckpt`` is missing or broken.
+        DataError: If the data has no films to measure on, or is not what the model was trained with; or if ``run.json``
+            is missing or broken.
     """
     settings = params.evaluate
     store = TensorStore.open(prepared_dir)
     predictor = Predictor.from_checkpoint(model_dir / "best.ckpt")
     _require_same_task(store, predictor)
-    run = json.loads((model_dir / "run.json").read_text(encoding="utf-8"))
+    run = read_run(model_dir)
     _require_same_data(store, run, model_dir)
     split, films = _films_to_measure(store)
     results = [
@@ -147,7 +150,7 @@ def _require_same_task(store: TensorStore, predictor: Predictor) -> None:
 
 def _require_same_data(store: TensorStore, run: dict[str, Any], model_dir: Path) -> None:
     """Refuse other data than the model's: with other splits, films that it was trained on would pass as unseen."""
-    if run.get("data_sha256", store.manifest.data_sha256) != store.manifest.data_sha256:
+    if run["data_sha256"] != store.manifest.data_sha256:
         raise DataError(
             f"{store.path}: not the films, splits and annotations that {model_dir} was trained with: films that it "
             "learned from could be measured; train again, or prepare the data as it was then"

@@ -143,6 +143,13 @@ def test_a_missing_file_names_the_stage_that_writes_it(artifacts, params, write,
     assert (artifacts.report / "index.html").is_file()
 
 
+def test_a_broken_record_of_the_training_is_named(artifacts, params, write):
+    write()
+    (artifacts.model / "run.json").write_text(json.dumps({"run_id": RUN["run_id"]}))
+    with pytest.raises(DataError, match=r"run\.json: .* lacks tracking_uri, .*dvc repro train"):
+        write_report(params, artifacts.prepared, artifacts.model, artifacts.evaluation, artifacts.report)
+
+
 def test_results_of_other_films_than_the_prepared_ones_are_refused(artifacts, params, write):
     write()
     write_store(artifacts.prepared, ("other.png", Split.TEST, FLAWS))

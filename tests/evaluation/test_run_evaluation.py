@@ -159,9 +159,23 @@ def test_films_that_were_for_training_when_the_model_was_trained_are_not_measure
     assert not artifacts.evaluation.exists()
 
 
-def test_a_model_that_does_not_say_what_it_was_trained_on_is_measured(artifacts, run):
-    (artifacts.model / "run.json").write_text(json.dumps(RUN))
-    assert run()["films"] == 2
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "missing"),
+        ('{"run_id": "0123', r"cannot be read \(Unterminated string.*\)"),
+        ("[]", "no record of a training, for it lacks run_id, tracking_uri, .*, data_sha256, precision"),
+        (json.dumps(RUN), "no record of a training, for it lacks data_sha256"),
+    ],
+    ids=["missing", "cut short", "no record", "without the data's hash"],
+)
+def test_a_model_without_the_record_of_its_training_is_refused(artifacts, run, content, reason):
+    record = artifacts.model / "run.json"
+    record.unlink() if content is None else record.write_text(content)
+    with pytest.raises(DataError, match=rf"model/run\.json: {reason}; run `dvc repro train` or `python -m") as error:
+        run()
+    assert "\n" not in str(error.value)
+    assert not artifacts.evaluation.exists()
 
 
 def test_a_stage_that_fails_leaves_the_old_results_alone(artifacts, run, monkeypatch):

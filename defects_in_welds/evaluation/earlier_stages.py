@@ -1,0 +1,44 @@
+"""Read what earlier stages wrote; where it is missing or broken, say which stage writes it anew."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from defects_in_welds.data.annotation import DataError
+
+_RUN_KEYS = ("run_id", "tracking_uri", "params", "best_map", "epochs", "git_commit", "data_sha256", "precision")
+
+
+def read_json(path: Path, stage: str) -> Any:  # noqa: ANN401 - whatever the stage wrote
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+        stage: The stage that writes it.
+
+    Raises:
+        DataError: If it is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise DataError(f"{path}: {reason}; {_remedy(stage)}") from None
+
+
+def read_run(model_dir: Path) -> dict[str, Any]:
+    """Read the record of the training that lies beside a model.
+
+    Raises:
+        DataError: If it is missing, no JSON, or not all of a record.
+    """
+    path = model_dir / "run.json"
+    run = read_json(path, "train")
+    missing = [key for key in _RUN_KEYS if not isinstance(run, dict) or key not in run]
+    if missing:
+        raise DataError(f"{path}: no record of a training, for it lacks {', '.join(missing)}; {_remedy('train')}")
+    return run
+
+
+def _remedy(stage: str) -> str:
+    return f"run `dvc repro {stage}` or `python -m defects_in_welds {stage}`"
