@@ -4,11 +4,8 @@ The dataclasses hold no defaults: every value lives in the YAML file alone. Hydr
 ``__post_init__`` checks the values.
 """
 
-import math
 import re
-import sys
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,21 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from defects_in_welds.params.checks import (
+    ParamsError,
+    UserError,
+    is_count,
+    report_user_errors,
+    require,
+    require_choice,
+    require_positive,
+    require_seed,
+    require_share,
+)
+from defects_in_welds.params.simulate import SimulateParams
+
+__all__ = ["Params", "ParamsError", "SimulateParams", "UserError", "load_params", "report_user_errors", "to_params"]
 
 CONFIG_NAME = "params"
 
@@ -42,86 +54,6 @@ def without_credentials(uri: str) -> str:
         rest = rest.rpartition("@")[2]
     host, slash, path = re.split("[?#]", rest)[0].partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
-class UserError(Exception):
-    """Something that the user can put right; the message is one line and says how."""
-
-
-@contextmanager
-def report_user_errors() -> Iterator[None]:
-    """End the process with exit code 1 and one line on the standard error stream, in place of a traceback.
-
-    Serves as a decorator of commands too.
-    """
-    try:
-        yield
-    except UserError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        sys.exit(1)
-
-
-class ParamsError(UserError):
-    """A parameter is unknown, of the wrong type or impossible; the message names key, value and what is allowed."""
-
-
-def _require(holds: bool, key: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ParamsError(f"params: {key} is {value!r}; allowed: {allowed}")
-
-
-def _require_positive(section: object, name: str, *keys: str) -> None:
-    for key in keys:
-        value = getattr(section, key)
-        _require(0 < value < math.inf, f"{name}.{key}", value, "a number above 0")
-
-
-def _require_share(section: object, name: str, *keys: str) -> None:
-    for key in keys:
-        value = getattr(section, key)
-        _require(0 <= value <= 1, f"{name}.{key}", value, "a number from 0 to 1")
-
-
-def _require_seed(seed: int, name: str) -> None:
-    _require(0 <= seed < 2**32, f"{name}.seed", seed, "0 to 4294967295")
-
-
-def _require_choice(section: object, name: str, key: str, choices: Collection[object]) -> None:
-    value = getattr(section, key)
-    _require(value in choices, f"{name}.{key}", value, " | ".join(map(str, choices)))
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-@dataclass
-class SimulateParams:
-    """Built-in sample: simulated films of butt welds.
-
-    Attributes:
-        films: Number of films.
-        seed: Seed of everything random in them.
-        height_px: Film height, in pixels.
-        width_px: Film width along the weld, in pixels.
-        pixel_pitch_mm: Pixel pitch, in mm.
-        films_per_weld: Films that show one weld; they stay on one side of a split.
-    """
-
-    films: int
-    seed: int
-    height_px: int
-    width_px: int
-    pixel_pitch_mm: float
-    films_per_weld: int
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        _require_seed(self.seed, "simulate")
-        _require_positive(self, "simulate", "films", "pixel_pitch_mm", "films_per_weld")
-        for key in ("height_px", "width_px"):
-            value = getattr(self, key)
-            _require(value >= 128, f"simulate.{key}", value, "at least 128 pixels")
 
 
 @dataclass
@@ -166,30 +98,30 @@ class PrepareParams:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require_seed(self.seed, "prepare")
-        _require_choice(self, "prepare", "annotation_format", ("auto", "yolo", "coco", "voc", "gdxray"))
-        _require_choice(self, "prepare", "on_finding", ("fail", "drop", "keep"))
-        _require(self.img_size >= 32, "prepare.img_size", self.img_size, "at least 32 pixels")
-        _require(0 <= self.overlap_px < self.img_size, "prepare.overlap_px", self.overlap_px, "0 to below img_size")
-        _require_share(self, "prepare", "min_visible_share", "near_duplicate_correlation", "val_share", "test_share")
-        _require(
+        require_seed(self.seed, "prepare")
+        require_choice(self, "prepare", "annotation_format", ("auto", "yolo", "coco", "voc", "gdxray"))
+        require_choice(self, "prepare", "on_finding", ("fail", "drop", "keep"))
+        require(self.img_size >= 32, "prepare.img_size", self.img_size, "at least 32 pixels")
+        require(0 <= self.overlap_px < self.img_size, "prepare.overlap_px", self.overlap_px, "0 to below img_size")
+        require_share(self, "prepare", "min_visible_share", "near_duplicate_correlation", "val_share", "test_share")
+        require(
             self.val_share + self.test_share < 1,
             "prepare.val_share + prepare.test_share",
             self.val_share + self.test_share,
             "below 1, so that training keeps some welds",
         )
         if self.classes is not None:
-            _require(0 < len(self.classes) == len(set(self.classes)), "prepare.classes", self.classes, "distinct names")
+            require(0 < len(self.classes) == len(set(self.classes)), "prepare.classes", self.classes, "distinct names")
         if self.bit_depth is not None:
-            _require(1 <= self.bit_depth <= 16, "prepare.bit_depth", self.bit_depth, "1 to 16, or null")
+            require(1 <= self.bit_depth <= 16, "prepare.bit_depth", self.bit_depth, "1 to 16, or null")
         if self.pixel_pitch_mm is not None:
-            _require_positive(self, "prepare", "pixel_pitch_mm")
+            require_positive(self, "prepare", "pixel_pitch_mm")
         if self.weld_pattern is not None:
             try:
                 groups = re.compile(self.weld_pattern).groups
             except re.error as error:
                 raise ParamsError(f"params: prepare.weld_pattern is {self.weld_pattern!r}: {error}") from None
-            _require(groups >= 1, "prepare.weld_pattern", self.weld_pattern, "a pattern with a (group) for the weld")
+            require(groups >= 1, "prepare.weld_pattern", self.weld_pattern, "a pattern with a (group) for the weld")
 
 
 @dataclass
@@ -216,7 +148,7 @@ class AugmentationParams:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require_share(
+        require_share(
             self,
             "augmentation",
             "horizontal_flip",
@@ -226,7 +158,7 @@ class AugmentationParams:
             "contrast_limit",
             "noise_std_max",
         )
-        _require(0 <= self.scale_limit < 1, "augmentation.scale_limit", self.scale_limit, "0 to below 1")
+        require(0 <= self.scale_limit < 1, "augmentation.scale_limit", self.scale_limit, "0 to below 1")
 
 
 @dataclass
@@ -265,20 +197,20 @@ class ModelParams:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require_choice(
+        require_choice(
             self,
             "model",
             "architecture",
             ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_320_fpn"),
         )
         layers = 6 if "mobilenet" in self.architecture else 5
-        _require(
+        require(
             0 <= self.trainable_backbone_layers <= layers,
             "model.trainable_backbone_layers",
             self.trainable_backbone_layers,
             f"0 to {layers}",
         )
-        _require(
+        require(
             not (self.frozen_batch_norm and self.weights == "none"),
             "model.frozen_batch_norm",
             self.frozen_batch_norm,
@@ -286,9 +218,9 @@ class ModelParams:
         )
         for key in ("anchor_sizes_px", "anchor_aspect_ratios"):
             values = getattr(self, key)
-            _require(len(values) > 0 and min(values) > 0, f"model.{key}", values, "numbers above 0")
-        _require_positive(self, "model", "proposals", "box_samples", "detections_per_tile")
-        _require_share(self, "model", "score_threshold", "nms_iou")
+            require(len(values) > 0 and min(values) > 0, f"model.{key}", values, "numbers above 0")
+        require_positive(self, "model", "proposals", "box_samples", "detections_per_tile")
+        require_share(self, "model", "score_threshold", "nms_iou")
 
 
 @dataclass
@@ -333,18 +265,18 @@ class TrainParams:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require_positive(
+        require_positive(
             self, "train", "batch_size", "learning_rate", "max_epochs", "gradient_clip_norm", "early_stopping_epochs"
         )
-        _require_choice(self, "train", "validate_on", ("val", "train"))
-        _require(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 to below 1")
-        _require(0 <= self.empty_tile_share < 1, "train.empty_tile_share", self.empty_tile_share, "0 to below 1")
+        require_choice(self, "train", "validate_on", ("val", "train"))
+        require(0 <= self.momentum < 1, "train.momentum", self.momentum, "0 to below 1")
+        require(0 <= self.empty_tile_share < 1, "train.empty_tile_share", self.empty_tile_share, "0 to below 1")
         if self.tile_limit is not None:
-            _require_positive(self, "train", "tile_limit")
-        _require_seed(self.seed, "train")
-        _require(self.experiment_name.strip() != "", "train.experiment_name", self.experiment_name, "a name")
+            require_positive(self, "train", "tile_limit")
+        require_seed(self.seed, "train")
+        require(self.experiment_name.strip() != "", "train.experiment_name", self.experiment_name, "a name")
         for key in ("weight_decay", "warmup_steps", "num_workers"):
-            _require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
+            require(getattr(self, key) >= 0, f"train.{key}", getattr(self, key), "0 or more")
 
 
 @dataclass
@@ -367,18 +299,18 @@ class TrainerParams:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require_choice(self, "trainer", "precision", ("32-true", "16-mixed", "bf16-mixed"))
-        _require_choice(self, "trainer", "accelerator", ("auto", "cpu", "gpu", "mps"))
-        _require_choice(self, "trainer", "strategy", ("auto", "ddp"))
+        require_choice(self, "trainer", "precision", ("32-true", "16-mixed", "bf16-mixed"))
+        require_choice(self, "trainer", "accelerator", ("auto", "cpu", "gpu", "mps"))
+        require_choice(self, "trainer", "strategy", ("auto", "ddp"))
         devices = self.devices
-        _require(devices == "auto" or _is_count(devices), "trainer.devices", devices, "auto, or a number above 0")
+        require(devices == "auto" or is_count(devices), "trainer.devices", devices, "auto, or a number above 0")
         for key in ("limit_train_batches", "limit_val_batches"):
             value = getattr(self, key)
             is_share = isinstance(value, float) and 0 < value <= 1
-            _require(
-                is_share or _is_count(value), f"trainer.{key}", value, "a share as 0.5, or a whole number of batches"
+            require(
+                is_share or is_count(value), f"trainer.{key}", value, "a share as 0.5, or a whole number of batches"
             )
-        _require_positive(self, "trainer", "check_val_every_n_epoch", "log_every_n_steps")
+        require_positive(self, "trainer", "check_val_every_n_epoch", "log_every_n_steps")
 
 
 @dataclass
@@ -399,8 +331,8 @@ class EvaluateParams:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require_positive(self, "evaluate", "batch_size", "max_detections_per_film")
-        _require_share(self, "evaluate", "merge_iou", "report_score_threshold")
+        require_positive(self, "evaluate", "batch_size", "max_detections_per_film")
+        require_share(self, "evaluate", "merge_iou", "report_score_threshold")
 
 
 @dataclass
@@ -417,7 +349,7 @@ class ReportParams:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        _require(self.worst_films >= 0, "report.worst_films", self.worst_films, "0 or more")
+        require(self.worst_films >= 0, "report.worst_films", self.worst_films, "0 or more")
 
 
 @dataclass
@@ -440,7 +372,7 @@ ConfigStore.instance().store(name="schema", node=Params)
 def config_dir() -> Path:
     """Find the folder of ``params.yaml``: that of the working directory, else that of the project of this package."""
     here = Path.cwd() / "configs"
-    return here if (here / f"{CONFIG_NAME}.yaml").is_file() else Path(__file__).resolve().parents[1] / "configs"
+    return here if (here / f"{CONFIG_NAME}.yaml").is_file() else Path(__file__).resolve().parents[2] / "configs"
 
 
 def to_params(config: object) -> Params:
