@@ -147,6 +147,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "a line of a label file is broken": with_label("0 0.5 0.5 wide 0.1"),
     "an unknown class": with_label("2 0.5 0.5 0.1 0.1"),
     "a class that the parameters leave out": with_changed(leave_one_crack),
+    "a class that the data does not have": write_yolo,
     "a box outside the image": with_label("0 0.95 0.5 0.25 0.1"),
     "an empty box": with_label("0 0.5 0.5 0 0.1"),
     "an inverted box": lambda: write_voc(xmax="20"),

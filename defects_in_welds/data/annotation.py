@@ -107,6 +107,7 @@ class AnnotatedDataset:
         defect_classes: Class names in order of their ids; the background is not among them.
         radiographs: Sorted by name.
         findings: What the reader found broken; nothing is passed over in silence.
+        lists_classes: Whether it lists its classes itself; else ``defect_classes`` are those of its annotations.
     """
 
     root: Path
@@ -114,3 +115,4 @@ class AnnotatedDataset:
     defect_classes: tuple[str, ...]
     radiographs: tuple[AnnotatedRadiograph, ...]
     findings: tuple[Finding, ...]
+    lists_classes: bool

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from defects_in_welds.data.annotation import AnnotatedDataset, AnnotatedRadiograph, DataError, Finding, FindingKind
 from defects_in_welds.data.annotation_formats import coco, gdxray, voc, yolo
+from defects_in_welds.params import ParamsError
 
 
 class AnnotationFormat(Protocol):
@@ -34,6 +35,7 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
             classes of the data set.
 
     Raises:
+        ParamsError: If a class is named that the data set does not have.
         DataError: If the folder is missing or empty, its format cannot be told, or it holds no radiograph or no class.
     """
     if not root.is_dir() or not any(root.glob("[!.]*")):
@@ -49,6 +51,7 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
     if not dataset.radiographs:
         raise DataError(f"{root}: no images that {annotation_format} annotations can be used with{reason}")
     if classes is not None:
+        _require_known_classes(dataset, classes)
         dataset = _restrict(dataset, tuple(classes))
     if not dataset.defect_classes:
         raise DataError(
@@ -67,6 +70,22 @@ def _recognise(root: Path) -> str:
         )
     looked_for = ", ".join(f"{known.LOOKS_FOR} ({name})" for name, known in FORMATS.items())
     raise DataError(f"{root}: no annotations recognised; looked for {looked_for}; see prepare.annotation_format")
+
+
+def _require_known_classes(dataset: AnnotatedDataset, classes: Sequence[str]) -> None:
+    """Refuse a name that the data set does not have: were it a misspelling, the flaws of that class would be lost.
+
+    A data set that lists its classes has these and no others, whether or not a flaw of each is marked. Where it does
+    not (VOC, YOLO without names), a class may only be waiting for its first flaw: its name passes, unless flaws of
+    another class would be left out, which the name may have been meant for.
+    """
+    unknown = next((name for name in classes if name not in dataset.defect_classes), None)
+    leaves_out = not set(dataset.defect_classes) <= set(classes)
+    if unknown is not None and (dataset.lists_classes or leaves_out):
+        raise ParamsError(
+            f"params: prepare.classes holds {unknown!r}; allowed: the classes of the data set, "
+            f"{', '.join(map(repr, dataset.defect_classes))}"
+        )
 
 
 def _restrict(dataset: AnnotatedDataset, classes: tuple[str, ...]) -> AnnotatedDataset:

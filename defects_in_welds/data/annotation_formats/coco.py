@@ -69,7 +69,12 @@ def read(root: Path) -> AnnotatedDataset:
         if name not in films:
             findings.append(Finding(FindingKind.IGNORED_FILE, name, None, "no COCO file lists it in order: not read"))
     return AnnotatedDataset(
-        root, "coco", tuple(classes), tuple(film for _, film in sorted(films.items())), tuple(findings)
+        root,
+        "coco",
+        tuple(classes),
+        tuple(film for _, film in sorted(films.items())),
+        tuple(findings),
+        lists_classes=bool(classes),
     )
 
 

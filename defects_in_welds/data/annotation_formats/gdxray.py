@@ -51,7 +51,7 @@ def read(root: Path) -> AnnotatedDataset:
         name = folder.relative_to(root).as_posix()
         findings.append(Finding(FindingKind.IGNORED_FILE, name, None, f"images without a {LOOKS_FOR}: not read"))
     return AnnotatedDataset(
-        root, "gdxray", (DEFECT_CLASS,), tuple(sorted(radiographs, key=lambda film: film.name)), tuple(findings)
+        root, "gdxray", (DEFECT_CLASS,), tuple(sorted(radiographs, key=lambda film: film.name)), tuple(findings), True
     )
 
 

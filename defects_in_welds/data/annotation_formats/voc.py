@@ -85,7 +85,7 @@ def read(root: Path) -> AnnotatedDataset:
             split = split_of_stem.get(image.stem) or split_of(image.parent.relative_to(root).parts)
             films.append(AnnotatedRadiograph(image, name, marked, split))
     classes = {annotation.defect_class for film in films for annotation in film.annotations}
-    return AnnotatedDataset(root, "voc", tuple(sorted(classes)), tuple(films), tuple(findings))
+    return AnnotatedDataset(root, "voc", tuple(sorted(classes)), tuple(films), tuple(findings), False)
 
 
 def _read_image_sets(root: Path, images_of_stem: Mapping[str, object]) -> tuple[dict[str, Split], list[Finding]]:

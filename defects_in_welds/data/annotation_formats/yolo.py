@@ -82,7 +82,8 @@ def read(root: Path) -> AnnotatedDataset:
         findings.append(
             Finding(FindingKind.LABEL_WITHOUT_IMAGE, relative_name(label, root), None, "no image has this name")
         )
-    if not names:  # neither data.yaml nor classes.txt: the ids in use
+    lists_classes = bool(names)
+    if not lists_classes:  # neither data.yaml nor classes.txt: the ids in use
         names = _ids_in_use(films)
     return AnnotatedDataset(
         root,
@@ -90,6 +91,7 @@ def read(root: Path) -> AnnotatedDataset:
         tuple(names[number] for number in sorted(names)),
         tuple(sorted(films, key=lambda film: film.name)),
         tuple(findings),
+        lists_classes,
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from defects_in_welds.data.annotation import DataError, FindingKind
 from defects_in_welds.data.annotation_formats import FORMATS, read_dataset
+from defects_in_welds.params import ParamsError
 
 
 def write_yolo(root: Path) -> None:
@@ -109,6 +110,39 @@ def test_classes_order_and_restrict(tmp_path):
     assert [found.defect_class for found in dataset.radiographs[0].annotations] == ["crack"]
     (finding,) = dataset.findings
     assert (finding.kind, finding.path, finding.line) == (FindingKind.LEFT_OUT_CLASS, "labels/film_1.txt", 1)
+
+
+NAMES_FOR = {"yolo": ["crack", "pore"], "coco": ["slag"], "voc": ["pore"], "gdxray": ["defect"]}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_misspelt_class_is_refused(tmp_path, name):
+    write_yolo(tmp_path)
+    if name != "yolo":
+        globals()[f"write_{name}"](tmp_path)
+    assert read_dataset(tmp_path, name, NAMES_FOR[name]).defect_classes == tuple(NAMES_FOR[name])
+    for misspelt in (["Pore"], ["poer", *NAMES_FOR[name][1:]]):
+        with pytest.raises(ParamsError, match=r"prepare\.classes holds .[Pp]o.*classes of the data set, ") as error:
+            read_dataset(tmp_path, name, misspelt)
+        assert all(repr(known) in str(error.value) for known in NAMES_FOR[name])
+
+
+def test_a_listed_class_needs_no_flaw(tmp_path):
+    write_yolo(tmp_path)
+    (tmp_path / "labels/film_1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert read_dataset(tmp_path, "yolo", ["pore", "crack"]).defect_classes == ("pore", "crack")
+    with pytest.raises(ParamsError, match=r"holds 'slag'; allowed: .*, 'pore', 'crack'$"):
+        read_dataset(tmp_path, "yolo", ["pore", "crack", "slag"])
+
+
+def test_where_no_list_names_the_classes_one_may_wait_for_its_first_flaw(tmp_path):
+    write_yolo(tmp_path)
+    write_voc(tmp_path)
+    assert read_dataset(tmp_path, "voc", ["crack", "pore"]).defect_classes == ("crack", "pore")
+    (tmp_path / "data.yaml").unlink()
+    assert read_dataset(tmp_path, "yolo", ["class 0", "class 1", "class 2"]).defect_classes[2] == "class 2"
+    with pytest.raises(ParamsError, match=r"holds 'class 2'; allowed: .*, 'class 0', 'class 1'$"):
+        read_dataset(tmp_path, "yolo", ["class 0", "class 2"])
 
 
 def test_symlinked_images_are_read(tmp_path):
