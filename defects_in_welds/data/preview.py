@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -25,6 +26,7 @@ _MOST_NAMES = 8
 _COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 
 
+@rc_context({"text.parse_math": False})  # a pair of dollar signs in a name is no formula
 def draw_preview(store: TensorStore, augmentation: AugmentationParams, seed: int, path: Path) -> None:
     """Draw some training tiles, changed at random if training will change them.
 
