@@ -46,6 +46,7 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
         looks_for = FORMATS[annotation_format].LOOKS_FOR
         raise DataError(f"{root}: no {annotation_format} annotations: {looks_for}; correct prepare.annotation_format")
     dataset = FORMATS[annotation_format].read(root)
+    dataset = _leave_out_unwritable_names(dataset)
     first = dataset.findings[0] if dataset.findings else None
     reason = f"; {first.path}: {first.message}" if first else ""
     if not dataset.radiographs:
@@ -70,6 +71,25 @@ def _recognise(root: Path) -> str:
         )
     looked_for = ", ".join(f"{known.LOOKS_FOR} ({name})" for name, known in FORMATS.items())
     raise DataError(f"{root}: no annotations recognised; looked for {looked_for}; see prepare.annotation_format")
+
+
+def _leave_out_unwritable_names(dataset: AnnotatedDataset) -> AnnotatedDataset:
+    """Leave out films whose names are no UTF-8, as an old archive may unpack them: no JSON file could name them."""
+    unwritable = [film for film in dataset.radiographs if not _is_utf8(film.name)]
+    findings = [
+        Finding(FindingKind.UNREADABLE_IMAGE, film.name, None, "its name is not UTF-8; rename it")
+        for film in unwritable
+    ]
+    kept = tuple(film for film in dataset.radiographs if _is_utf8(film.name))
+    return replace(dataset, radiographs=kept, findings=(*dataset.findings, *findings))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _require_known_classes(dataset: AnnotatedDataset, classes: Sequence[str]) -> None:

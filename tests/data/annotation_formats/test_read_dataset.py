@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -143,6 +144,17 @@ def test_where_no_list_names_the_classes_one_may_wait_for_its_first_flaw(tmp_pat
     assert read_dataset(tmp_path, "yolo", ["class 0", "class 1", "class 2"]).defect_classes[2] == "class 2"
     with pytest.raises(ParamsError, match=r"holds 'class 2'; allowed: .*, 'class 0', 'class 1'$"):
         read_dataset(tmp_path, "yolo", ["class 0", "class 2"])
+
+
+def test_an_image_whose_name_is_no_utf8_is_a_finding(tmp_path):
+    write_yolo(tmp_path)
+    for folder, suffix in (("images", ".png"), ("labels", ".txt")):
+        content = (tmp_path / folder / f"film_1{suffix}").read_bytes()
+        (tmp_path / folder / (os.fsdecode(b"naht_\xfc") + suffix)).write_bytes(content)
+    dataset = read_dataset(tmp_path)
+    assert [film.name for film in dataset.radiographs] == ["images/film_1.png"]
+    (finding,) = dataset.findings
+    assert (finding.kind, finding.message) == (FindingKind.UNREADABLE_IMAGE, "its name is not UTF-8; rename it")
 
 
 def test_symlinked_images_are_read(tmp_path):
