@@ -97,6 +97,10 @@ def _fetch(source: str, model: ModelParams) -> Path:
             raise _error(model, "is no file; allowed: coco | imagenet_backbone | none | path or URL of a weights file")
         _check_sha256(path, model)
         return path
+    if "@" in urlsplit(source).netloc:  # urllib would take the password for a port, and quote it
+        raise _error(
+            model, "needs a user name or password; fetch that file elsewhere and set model.weights to its path"
+        )
     # Two URLs may end in the same file name: the cache tells them apart.
     name = f"{hashlib.sha256(source.encode()).hexdigest()[:16]}-{Path(urlsplit(source).path).name}"
     path = _cache_dir() / name

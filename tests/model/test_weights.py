@@ -126,6 +126,13 @@ def test_without_network_one_error_names_the_setting_and_the_remedy(
     assert list(cache.iterdir()) == []
 
 
+def test_a_password_in_the_address_is_not_shown(small_model, input_spec, cache):
+    weights = "http://user:secret@example.org/detector.pth"  # pragma: allowlist secret
+    with pytest.raises(ParamsError, match=r"'http://example\.org/detector\.pth': needs a user .*to its path$") as error:
+        build_detector(replace(small_model, weights=weights), CLASSES, input_spec)
+    assert "secret" not in str(error.value)
+
+
 def test_a_download_that_is_no_weights_file_is_not_kept(small_model, input_spec, tmp_path, cache, monkeypatch):
     (tmp_path / "half").write_bytes(b"half a file")
     serve(monkeypatch, tmp_path / "half")
