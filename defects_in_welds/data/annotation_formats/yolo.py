@@ -78,7 +78,7 @@ def read(root: Path) -> AnnotatedDataset:
         findings.append(
             Finding(FindingKind.IGNORED_FILE, relative_name(image, root), None, "in no split of data.yaml: not read")
         )
-    for label in _labels_beside(label_paths) - label_paths:
+    for label in sorted(_labels_beside(label_paths) - label_paths):
         findings.append(
             Finding(FindingKind.LABEL_WITHOUT_IMAGE, relative_name(label, root), None, "no image has this name")
         )
@@ -124,8 +124,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _class_names(config_path: Path | None, config: Mapping[str, Any], root: Path) -> dict[int, str]:
     """Map class ids to names; empty where nothing names them."""
     if config_path is None:
-        lists = [path for path in list_files(root, frozenset({".txt"})) if path.name == "classes.txt"]
-        return dict(enumerate(read_text(lists[0]).strip().splitlines())) if lists else {}
+        return _listed_names(root)
     named = config.get("names")
     if isinstance(named, list):
         named = dict(enumerate(named))
@@ -139,6 +138,24 @@ def _class_names(config_path: Path | None, config: Mapping[str, Any], root: Path
         raise DataError(f"{config_path}: names holds a name or an id twice; correct it")
     if config.get("nc", len(names)) != len(names):
         raise DataError(f"{config_path}: nc is {config['nc']}, but names holds {len(names)} names; correct it")
+    return names
+
+
+def _listed_names(root: Path) -> dict[int, str]:
+    """Read ``classes.txt``; labelling tools leave one in every folder, and each may have grown in its own order."""
+    names: dict[int, str] = {}
+    for path in list_files(root, frozenset({".txt"})):
+        if path.name != "classes.txt":
+            continue
+        found = [name.strip() for name in read_text(path).strip().splitlines()]
+        if len(set(found)) < len(found):
+            raise DataError(f"{path}: holds a name twice; correct it")
+        for number, name in enumerate(found):
+            if names.setdefault(number, name) != name:
+                raise DataError(
+                    f"{path}:{number + 1}: class {number} is {name!r}, but {names[number]!r} in another classes.txt; "
+                    "correct one"
+                )
     return names
 
 
@@ -244,7 +261,8 @@ def _read_film(
     try:
         image_hw = read_image_hw(image)
     except DataError as error:
-        return None, [Finding(FindingKind.UNREADABLE_IMAGE, name, None, str(error))]
+        reason = str(error).removeprefix(f"{image}: ")
+        return None, [Finding(FindingKind.UNREADABLE_IMAGE, name, None, reason)]
     if not label.is_file():
         expected = relative_name(label, root)
         finding = Finding(FindingKind.IMAGE_WITHOUT_LABEL, name, None, f"{expected} does not exist")

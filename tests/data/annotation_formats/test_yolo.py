@@ -95,6 +95,7 @@ def test_unreadable_image_is_left_out_with_a_finding(tmp_path):
     (tmp_path / "images/a.png").write_bytes(b"no image")
     assert [film.name for film in yolo.read(tmp_path).radiographs] == ["images/b.png"]
     assert findings(tmp_path) == [(FindingKind.UNREADABLE_IMAGE, "images/a.png", None)]
+    assert yolo.read(tmp_path).findings[0].message.startswith("is no PNG")
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,25 @@ def test_classes_txt_names_the_classes(tmp_path):
     assert dataset.defect_classes == ("pore", "crack")
     assert dataset.radiographs[0].annotations[0].defect_class == "crack"
     assert dataset.findings == ()
+
+
+def test_lists_of_classes_that_contradict_each_other_are_refused(tmp_path):
+    write_film(tmp_path / "train/images/a.png", "1 0.5 0.5 0.2 0.2\n")
+    write_film(tmp_path / "valid/images/b.png", "1 0.5 0.5 0.2 0.2\n")
+    first, second = (tmp_path / split / "labels/classes.txt" for split in ("train", "valid"))
+    first.write_text("pore \r\ncrack\r\n")
+    second.write_text("pore\ncrack\nslag\n")
+    assert yolo.read(tmp_path).defect_classes == ("pore", "crack", "slag")
+    second.write_text("crack\npore\n")
+    with pytest.raises(DataError, match=r"valid/labels/classes\.txt:1: class 0 is 'crack', but 'pore' in another"):
+        yolo.read(tmp_path)
+
+
+def test_a_list_that_holds_a_class_twice_is_refused(tmp_path):
+    write_film(tmp_path / "images/a.png", "1 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "labels/classes.txt").write_text("pore\ncrack\npore\n")
+    with pytest.raises(DataError, match=r"labels/classes\.txt: holds a name twice; correct it"):
+        yolo.read(tmp_path)
 
 
 def test_labels_may_lie_beside_their_images(tmp_path):
