@@ -67,6 +67,11 @@ def write_report(params: Params, prepared_dir: Path, model_dir: Path, evaluation
     store = TensorStore.open(prepared_dir)
     run = read_run(model_dir)
     metrics = read_json(evaluation_dir / "metrics.json", "evaluate")
+    if metrics.get("run_id") != run["run_id"]:
+        raise DataError(
+            f"{evaluation_dir}: another model was measured than {model_dir} holds; run `dvc repro evaluate` or "
+            "`python -m defects_in_welds evaluate`"
+        )
     ground_truth = read_json(evaluation_dir / "ground_truth.json", "evaluate")
     results = from_coco(ground_truth, read_json(evaluation_dir / "predictions.json", "evaluate"))
     films = [judge_film(result, metrics["settings"]["report_score_threshold"]) for result in results]

@@ -71,7 +71,7 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
     ]
     ground_truth, predictions = to_coco(results, store.manifest.defect_classes)
     coco = measure_coco(ground_truth, predictions, settings.max_detections_per_film)
-    metrics = summarise(split, results, coco, settings)
+    metrics = {"run_id": run["run_id"], **summarise(split, results, coco, settings)}
 
     with replaced_folder(out_dir) as folder:
         for name, content in (("metrics", metrics), ("ground_truth", ground_truth), ("predictions", predictions)):

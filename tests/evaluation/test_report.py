@@ -150,6 +150,14 @@ def test_a_broken_record_of_the_training_is_named(artifacts, params, write):
         write_report(params, artifacts.prepared, artifacts.model, artifacts.evaluation, artifacts.report)
 
 
+def test_results_of_an_earlier_model_are_not_passed_off_as_those_of_the_new_one(artifacts, params, write):
+    write()
+    record = json.loads((artifacts.model / "run.json").read_text())
+    (artifacts.model / "run.json").write_text(json.dumps({**record, "run_id": "another"}))
+    with pytest.raises(DataError, match=r"evaluation: another model was measured than .*model holds; run `dvc rep"):
+        write_report(params, artifacts.prepared, artifacts.model, artifacts.evaluation, artifacts.report)
+
+
 def test_results_of_other_films_than_the_prepared_ones_are_refused(artifacts, params, write):
     write()
     write_store(artifacts.prepared, ("other.png", Split.TEST, FLAWS))
