@@ -188,7 +188,11 @@ def _fingerprint(params: Params, manifest: Manifest) -> dict[str, Any]:
             "sha256": manifest.data_sha256,
             "img_size": manifest.img_size,
             "overlap_px": manifest.overlap_px,
+            "min_visible_share": manifest.min_visible_share,
             "augmentations": manifest.augmentations,
+            # The hash is of the files: these tell how their grey levels were treated.
+            "grey_mean": manifest.grey_mean,
+            "grey_std": manifest.grey_std,
         },
     }
 
@@ -215,10 +219,11 @@ def _interrupted_run(params: Params, manifest: Manifest, training_dir: Path) -> 
     started: dict[str, Any] = json.loads((training_dir / _STARTED_NAME).read_text())
     for section, now in _fingerprint(params, manifest).items():
         for key, value in now.items():
-            if started[section][key] != value:
+            before = started[section].get(key)
+            if before != value:
                 raise ParamsError(
-                    f"params: train.resume is True, but {section}.{key} is {value!r} and was "
-                    f"{started[section][key]!r} in the interrupted run; {remedy}"
+                    f"params: train.resume is True, but {section}.{key} is {value!r} and was {before!r} in the "
+                    f"interrupted run; {remedy}"
                 )
     run_id: str = started["run_id"]
     return run_id

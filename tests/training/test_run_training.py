@@ -163,6 +163,9 @@ def test_another_model_or_other_data_is_not_resumed(trained, store, tiny):
     write_store(PREPARED, train_tiles=5)
     with pytest.raises(ParamsError, match=r"data\.sha256 is '\w+' and was '\w+' in the interrupted run"):
         run(resumed)
+    write_store(PREPARED, grey_mean=0.62)
+    with pytest.raises(ParamsError, match=r"data\.grey_mean is 0\.62 and was 0\.38 in the interrupted run"):
+        run(resumed)
     assert (TRAINING / "last.ckpt").is_file()
 
 
