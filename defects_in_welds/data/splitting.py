@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
 from defects_in_welds.data.annotation import AnnotatedRadiograph, DataError, Split
-from defects_in_welds.params import PrepareParams
+from defects_in_welds.params import ParamsError, PrepareParams
 
 _FINGERPRINT_SIDE = 32
 _BLOCK = 1024
@@ -23,8 +23,12 @@ def weld_of(film: AnnotatedRadiograph, weld_pattern: str | None) -> str:
     """Name the weld that a film shows: as the data set says, else as its file name says, else the film itself."""
     if film.weld is not None:
         return film.weld
+    return _weld_in_name(film, weld_pattern) or film.name
+
+
+def _weld_in_name(film: AnnotatedRadiograph, weld_pattern: str | None) -> str | None:
     match = re.search(weld_pattern, film.image_path.stem) if weld_pattern is not None else None
-    return (match.group(1) if match else None) or film.name
+    return match.group(1) if match else None
 
 
 def assign_splits(radiographs: Sequence[AnnotatedRadiograph], prepare: PrepareParams) -> dict[str, Split]:
@@ -42,7 +46,9 @@ def assign_splits(radiographs: Sequence[AnnotatedRadiograph], prepare: PreparePa
 
     Raises:
         DataError: If there are too few welds, or one weld is in two splits of the data set.
+        ParamsError: If ``prepare.weld_pattern`` names no weld at all.
     """
+    _require_a_match(radiographs, prepare.weld_pattern)
     films_of: dict[str, list[AnnotatedRadiograph]] = defaultdict(list)
     for film in sorted(radiographs, key=lambda film: film.name):
         films_of[weld_of(film, prepare.weld_pattern)].append(film)
@@ -68,6 +74,16 @@ def _named_split(films: Sequence[AnnotatedRadiograph]) -> Split | None:
     """Find where the data set puts a weld; of several splits the one that training must see least of."""
     named = {film.split for film in films}
     return next((split for split in (Split.TEST, Split.VAL, Split.TRAIN) if split in named), None)
+
+
+def _require_a_match(radiographs: Sequence[AnnotatedRadiograph], weld_pattern: str | None) -> None:
+    """Refuse a pattern that fits no name: every film would count as a weld of its own, and welds be divided."""
+    unnamed = [film for film in radiographs if film.weld is None]
+    if weld_pattern is not None and unnamed and not any(_weld_in_name(film, weld_pattern) for film in unnamed):
+        raise ParamsError(
+            f"params: prepare.weld_pattern is {weld_pattern!r}, which finds no weld in the name of any film, such as "
+            f"{unnamed[0].image_path.stem!r}; correct it, or set it to null"
+        )
 
 
 def _require_whole_welds(films_of: Mapping[str, Sequence[AnnotatedRadiograph]], weld_pattern: str | None) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from defects_in_welds.data.annotation import AnnotatedRadiograph, DataError, Split
 from defects_in_welds.data.image_reading import read_radiograph
 from defects_in_welds.data.splitting import assign_splits, fingerprint, near_duplicates, weld_of
-from defects_in_welds.params import PrepareParams, load_params
+from defects_in_welds.params import ParamsError, PrepareParams, load_params
 from defects_in_welds.simulation.dataset import simulate_dataset
 
 TRAIN, VAL, TEST = Split.TRAIN, Split.VAL, Split.TEST
@@ -67,6 +67,16 @@ def test_films_of_a_weld_by_its_file_name_stay_together():
     pattern = r"(W\d+)"
     split_of = assign_splits(radiographs, replace(PREPARE, weld_pattern=pattern))
     assert all(len(splits) == 1 for splits in welds_of(radiographs, split_of, pattern).values())
+
+
+def test_a_pattern_that_finds_no_weld_is_refused():
+    prepare = replace(PREPARE, weld_pattern=r"(Weld\d+)")
+    with pytest.raises(
+        ParamsError, match=r"weld_pattern is '\(Weld.*finds no weld in the name of any film, such as 'W0'"
+    ):
+        assign_splits([film(f"W{i}.png") for i in range(12)], prepare)
+    assert assign_splits([film(f"W{i}.png", weld=f"{i}") for i in range(12)], prepare)
+    assert assign_splits([film(f"W{i}.png") for i in range(12)] + [film("Weld1.png")], prepare)
 
 
 @pytest.mark.parametrize("splits", [(TRAIN, VAL, TEST), (TRAIN, VAL)])
