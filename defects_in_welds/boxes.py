@@ -40,6 +40,15 @@ def clip(
     return np.clip(boxes_xyxy, [x0, y0, x0, y0], [x1, y1, x1, y1])
 
 
+def rescale(
+    boxes_xyxy: Float[np.ndarray, "boxes 4"], from_hw: tuple[int, int], to_hw: tuple[int, int]
+) -> Float[np.ndarray, "boxes 4"]:
+    """Carry boxes to the same image in another size, edge to edge."""
+    (from_height, from_width), (to_height, to_width) = from_hw, to_hw
+    x, y = to_width / from_width, to_height / from_height
+    return np.asarray(boxes_xyxy, dtype=np.float64) * [x, y, x, y]
+
+
 def intersections(a_xyxy: Float[np.ndarray, "a 4"], b_xyxy: Float[np.ndarray, "b 4"]) -> Float[np.ndarray, "a b"]:
     """Compute the shared area of every pair, in square pixels."""
     low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])

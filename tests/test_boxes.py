@@ -49,3 +49,13 @@ def test_clip_is_the_intersection_with_the_window(raw):
 
 def test_inverted_boxes_have_no_area():
     assert boxes.areas(np.array([[5.0, 5.0, 2.0, 9.0]])) == [0]
+
+
+@given(raw=corners, from_hw=st.tuples(*[st.integers(12, 500)] * 2), to_hw=st.tuples(*[st.integers(1, 500)] * 2))
+def test_rescaled_boxes_cover_the_same_share_of_the_image_and_come_back(raw, from_hw, to_hw):
+    before = to_boxes(raw)
+    after = boxes.rescale(before, from_hw, to_hw)
+    shares = (boxes.areas(of) / np.prod(size) for of, size in ((before, from_hw), (after, to_hw)))
+    np.testing.assert_allclose(*shares, rtol=1e-12)
+    np.testing.assert_array_equal(boxes.rescale(after, to_hw, from_hw).astype(np.float32), before.astype(np.float32))
+    np.testing.assert_array_equal(boxes.rescale(before, from_hw, from_hw), before)
