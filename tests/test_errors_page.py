@@ -172,6 +172,7 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "an unknown parameter": nothing,
     "a parameter of the wrong type": nothing,
     "an impossible parameter": nothing,
+    "a pixel pitch that is needed and unknown": write_yolo,
     "an unknown experiment": nothing,
     "an unknown flag": nothing,
     "an unknown command": nothing,

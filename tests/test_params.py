@@ -39,6 +39,8 @@ def test_every_experiment_composes(name):
         ("prepare.weld_pattern='(a'", r"prepare\.weld_pattern"),
         ("prepare.weld_pattern=a", r"prepare\.weld_pattern is 'a'; allowed: a pattern with a \(group\)"),
         ("prepare.test_share=0.95", "below 1"),
+        ("prepare.resample_pitch_mm=0", r"prepare\.resample_pitch_mm is 0\.0; allowed: a number above 0"),
+        ("prepare.background_mm=-3", r"prepare\.background_mm is -3\.0"),
         ("model.architecture=yolo", r"model\.architecture is 'yolo'; allowed: fasterrcnn_resnet50_fpn"),
         ("model.frozen_batch_norm=true", r"model\.frozen_batch_norm"),
         ("trainer.precision=8", r"trainer\.precision"),

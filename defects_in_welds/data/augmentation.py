@@ -67,7 +67,7 @@ class Augmentation:
         """Change a tile.
 
         Args:
-            pixels: The tile in the grey levels of its source.
+            pixels: The tile in the grey levels of its film.
             bit_depth: Full scale of the grey levels is ``2**bit_depth - 1``.
             boxes_xyxy: Its boxes, in tile pixels.
             seed: Numbers that name this one change.

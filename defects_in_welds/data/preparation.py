@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum, sqrt
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
+from defects_in_welds import boxes
 from defects_in_welds.data import dataset_checks, splitting, tiling
 from defects_in_welds.data.annotation import (
     AnnotatedDataset,
@@ -23,12 +24,14 @@ from defects_in_welds.data.annotation import (
     Annotation,
     DataError,
     Finding,
+    FindingKind,
     Split,
 )
 from defects_in_welds.data.annotation_formats import read_dataset
 from defects_in_welds.data.grey_levels import invert
 from defects_in_welds.data.image_reading import read_radiograph
 from defects_in_welds.data.preview import draw_preview
+from defects_in_welds.data.standardisation import standardise
 from defects_in_welds.data.tensor_store import (
     FilmAnnotation,
     FilmRecord,
@@ -38,6 +41,7 @@ from defects_in_welds.data.tensor_store import (
     TileRecord,
 )
 from defects_in_welds.params import Params, PrepareParams
+from defects_in_welds.radiograph import Radiograph
 from defects_in_welds.taxonomy import label_of
 
 CHECKS_NAME = "checks.csv"
@@ -55,12 +59,14 @@ class _CutFilm:
 
     Attributes:
         film: As the data set has it.
-        annotations: Those that passed the checks.
+        annotations: Those that passed the checks, in pixels of the prepared film.
         sha256: Of its file.
-        image_hw: Height and width, in pixels.
+        image_hw: Height and width of the prepared film, in pixels.
         bit_depth: Of its grey levels.
         highest_stored_level: As the radiograph has it.
-        pixel_pitch_mm: In mm, or None.
+        pixel_pitch_mm: Of the prepared film, in mm, or None.
+        source_hw: Height and width of the file, in pixels of its own.
+        source_pixel_pitch_mm: Of the file, in mm, or None.
         fingerprint: For near-duplicates.
         tiles: Place of each tile, pixel type, and row in the store.
         grey_sum: Sum over all pixels of all tiles, black 0 and full scale 1.
@@ -74,6 +80,8 @@ class _CutFilm:
     bit_depth: int
     highest_stored_level: int | None
     pixel_pitch_mm: float | None
+    source_hw: tuple[int, int]
+    source_pixel_pitch_mm: float | None
     fingerprint: Float32[np.ndarray, " 1024"]
     tiles: tuple[tuple[tuple[int, int, int, int], str, int], ...]
     grey_sum: float
@@ -94,6 +102,7 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path) -> TensorStor
     Raises:
         DataError: If the data set cannot be read or divided, or ``prepare.on_finding`` is ``fail`` and something in it
             corrupts training; all findings then are in a table beside ``out_dir``.
+        ParamsError: If a film's pixel pitch is needed and unknown, or the parameters that need it do not suit the film.
     """
     prepare = params.prepare
     failure_table = out_dir.parent / CHECKS_NAME
@@ -153,10 +162,14 @@ def _cut_film(
     film: AnnotatedRadiograph, prepare: PrepareParams, writer: StoreWriter
 ) -> tuple[_CutFilm, tuple[Finding, ...]]:
     pitch = film.pixel_pitch_mm if prepare.pixel_pitch_mm is None else prepare.pixel_pitch_mm
-    radiograph = read_radiograph(film.image_path, bit_depth=prepare.bit_depth, pixel_pitch_mm=pitch)
+    source = read_radiograph(film.image_path, bit_depth=prepare.bit_depth, pixel_pitch_mm=pitch)
     if prepare.invert_polarity:
-        radiograph = invert(radiograph)
-    annotations, findings = dataset_checks.check_annotations(film, radiograph.image_hw, prepare.on_finding)
+        source = invert(source)
+    annotations, findings = dataset_checks.check_annotations(film, source.image_hw, prepare.on_finding)
+    radiograph = standardise(source, resample_pitch_mm=prepare.resample_pitch_mm, background_mm=prepare.background_mm)
+    if radiograph.image_hw != source.image_hw:
+        annotations, lost = _rescale(annotations, film, source, radiograph)
+        findings += lost
     tiles = []
     sums: list[tuple[int, int]] = []
     for xyxy in tiling.plan_tiles(radiograph.image_hw, prepare.img_size, prepare.overlap_px):
@@ -174,12 +187,34 @@ def _cut_film(
         bit_depth=radiograph.bit_depth,
         highest_stored_level=radiograph.highest_stored_level,
         pixel_pitch_mm=radiograph.pixel_pitch_mm,
-        fingerprint=splitting.fingerprint(radiograph.pixels),
+        source_hw=source.image_hw,
+        source_pixel_pitch_mm=source.pixel_pitch_mm,
+        fingerprint=splitting.fingerprint(source.pixels),
         tiles=tuple(tiles),
         grey_sum=sum(total for total, _ in sums) / full_scale,
         grey_square_sum=sum(square for _, square in sums) / full_scale**2,
     )
     return cut_film, findings
+
+
+def _rescale(
+    annotations: Sequence[Annotation], film: AnnotatedRadiograph, source: Radiograph, radiograph: Radiograph
+) -> tuple[tuple[Annotation, ...], tuple[Finding, ...]]:
+    """Carry annotations to the resampled film; report those that it is too coarse for."""
+    boxes_xyxy = np.array([annotation.box_xyxy for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+    rescaled = boxes.rescale(boxes_xyxy, source.image_hw, radiograph.image_hw)
+    is_seen = (rescaled[:, 2:] - rescaled[:, :2]).min(axis=1, initial=np.inf) >= boxes.LEAST_SIDE_PX
+    message = (
+        f"a side is less than {boxes.LEAST_SIDE_PX:g} px at prepare.resample_pitch_mm={radiograph.pixel_pitch_mm:g}"
+    )
+    kept = []
+    findings = []
+    for annotation, (x0, y0, x1, y1), seen in zip(annotations, rescaled.tolist(), is_seen.tolist(), strict=True):
+        if seen:
+            kept.append(replace(annotation, box_xyxy=(x0, y0, x1, y1)))
+        else:
+            findings.append(Finding(FindingKind.EMPTY_BOX, annotation.path, annotation.line, message, film.name))
+    return tuple(kept), tuple(findings)
 
 
 def _find_copies(
@@ -223,6 +258,8 @@ def _make_manifest(
             for index, film in enumerate(films)
             for tile in _tile_records(film, index, defect_classes, prepare.min_visible_share)
         ),
+        resample_pitch_mm=prepare.resample_pitch_mm,
+        background_mm=prepare.background_mm,
     )
 
 
@@ -235,6 +272,7 @@ def _grey_statistics(films: Sequence[_CutFilm], tile_px: int) -> tuple[float, fl
 
 def _film_record(film: _CutFilm, split: Split, weld_pattern: str | None) -> FilmRecord:
     height, width = film.image_hw
+    source_height, source_width = film.source_hw
     return FilmRecord(
         name=film.film.name,
         sha256=film.sha256,
@@ -248,16 +286,19 @@ def _film_record(film: _CutFilm, split: Split, weld_pattern: str | None) -> Film
             FilmAnnotation(annotation.box_xyxy, annotation.defect_class, annotation.difficult)
             for annotation in film.annotations
         ),
+        source_height=source_height,
+        source_width=source_width,
+        source_pixel_pitch_mm=film.source_pixel_pitch_mm,
     )
 
 
 def _tile_records(
     film: _CutFilm, film_index: int, defect_classes: Sequence[str], min_visible_share: float
 ) -> list[TileRecord]:
-    boxes = np.array([annotation.box_xyxy for annotation in film.annotations], dtype=np.float64).reshape(-1, 4)
+    film_boxes = np.array([annotation.box_xyxy for annotation in film.annotations], dtype=np.float64).reshape(-1, 4)
     labels = np.array([label_of(one.defect_class, defect_classes) for one in film.annotations], dtype=np.int64)
     difficult = np.array([annotation.difficult for annotation in film.annotations], dtype=np.bool_)
-    shares = tiling.share_out_boxes(boxes, np.array([xyxy for xyxy, _, _ in film.tiles]), min_visible_share)
+    shares = tiling.share_out_boxes(film_boxes, np.array([xyxy for xyxy, _, _ in film.tiles]), min_visible_share)
     return [
         TileRecord(film_index, xyxy, dtype, row, tile_boxes, labels[kept], difficult[kept])
         for (xyxy, dtype, row), (kept, tile_boxes) in zip(film.tiles, shares, strict=True)

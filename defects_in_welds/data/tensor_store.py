@@ -1,7 +1,8 @@
 """The prepared tensors: all tiles of a data set, memory-mapped, and a manifest that says what they show.
 
 A store is a folder with one array for each pixel type, ``tiles_uint8.npy`` and ``tiles_uint16.npy``, in the grey levels
-of the source files, and ``manifest.json``. The same data and parameters give the same bytes.
+of the source files or, where the parameters ask for it, those that `standardisation` makes of them, and
+``manifest.json``. The same data and parameters give the same bytes.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.grey_levels import to_unit_float32
 from defects_in_welds.output_folder import replaced_folder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 _DTYPES = ("uint8", "uint16")
 _REMEDY = "run `dvc repro prepare` or `python -m defects_in_welds prepare`"
@@ -44,7 +45,7 @@ class FilmAnnotation:
 
 @dataclass(frozen=True)
 class FilmRecord:
-    """A prepared film.
+    """A prepared film, at the pixel pitch that it was brought to or, otherwise, that of its file.
 
     Attributes:
         name: Path of its file below the data set's folder.
@@ -56,6 +57,9 @@ class FilmRecord:
         bit_depth: Full scale of the grey levels is ``2**bit_depth - 1``.
         pixel_pitch_mm: Distance of neighbouring pixels, in mm; None where unknown.
         annotations: True flaws; empty for a defect-free film.
+        source_height: Of the file, in pixels of its own, as are the next two.
+        source_width: Of the file.
+        source_pixel_pitch_mm: Of the file, in mm; None where unknown.
     """
 
     name: str
@@ -67,6 +71,9 @@ class FilmRecord:
     bit_depth: int
     pixel_pitch_mm: float | None
     annotations: tuple[FilmAnnotation, ...]
+    source_height: int
+    source_width: int
+    source_pixel_pitch_mm: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +113,8 @@ class Manifest:
         grey_std: Standard deviation of the same.
         films: Sorted by name.
         tiles: Film by film, each in reading order.
+        resample_pitch_mm: Pixel pitch that every film was brought to, in mm; None: each kept its own.
+        background_mm: Extent of the background that was subtracted from every film, in mm; None: none was.
     """
 
     img_size: int
@@ -117,10 +126,12 @@ class Manifest:
     grey_std: float
     films: tuple[FilmRecord, ...]
     tiles: tuple[TileRecord, ...]
+    resample_pitch_mm: float | None = None
+    background_mm: float | None = None
 
     @cached_property
     def data_sha256(self) -> str:
-        """Hash of what was prepared: the films' files, splits and annotations, but not how they were tiled."""
+        """Hash of what was prepared: the films' files, sizes, splits and annotations, but not grey levels and tiles."""
         films = [asdict(film) for film in self.films]
         return hashlib.sha256(_compact_json({"classes": self.defect_classes, "films": films})).hexdigest()
 
@@ -213,7 +224,7 @@ class TensorStore:
         return type(self).open, (self.path,)
 
     def pixels(self, tile_index: int) -> UInt8[np.ndarray, "tile tile"] | UInt16[np.ndarray, "tile tile"]:
-        """Look at a tile in the grey levels of its source, without a copy."""
+        """Look at a tile in the grey levels of its film, without a copy."""
         tile = self.manifest.tiles[tile_index]
         return self._arrays[tile.dtype][tile.row]
 
@@ -312,6 +323,8 @@ def _manifest_to_json(manifest: Manifest) -> dict[str, object]:
         "defect_classes": manifest.defect_classes,
         "grey_mean": manifest.grey_mean,
         "grey_std": manifest.grey_std,
+        "resample_pitch_mm": manifest.resample_pitch_mm,
+        "background_mm": manifest.background_mm,
         "films": [asdict(film) for film in manifest.films],
         "tiles": [_tile_to_json(tile) for tile in manifest.tiles],
     }
@@ -340,6 +353,8 @@ def _manifest_from_json(content: dict[str, Any]) -> Manifest:
         grey_std=content["grey_std"],
         films=tuple(_film_from_json(film) for film in content["films"]),
         tiles=tuple(_tile_from_json(tile) for tile in content["tiles"]),
+        resample_pitch_mm=content["resample_pitch_mm"],
+        background_mm=content["background_mm"],
     )
 
 

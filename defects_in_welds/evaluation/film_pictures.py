@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 from matplotlib.figure import Figure
@@ -52,14 +53,17 @@ STYLES = {
 
 
 def assemble_film(store: TensorStore, film: int) -> UInt8[np.ndarray, "height width"]:
-    """Put a film together from its tiles, windowed for the screen."""
+    """Put a film together from its tiles, as the detector sees it, in the size of its file, windowed for the screen."""
     record = store.manifest.films[film]
     indices = store.film_tiles(film)
     pixels = np.zeros((record.height, record.width), dtype=store.pixels(indices[0]).dtype)
     for index in indices:
         x0, y0, x1, y1 = store.manifest.tiles[index].xyxy
         pixels[y0:y1, x0:x1] = store.pixels(index)[: y1 - y0, : x1 - x0]
-    return window_level(pixels, *percentile_window(pixels))
+    shown = window_level(pixels, *percentile_window(pixels))
+    if shown.shape == (record.source_height, record.source_width):
+        return shown
+    return cv2.resize(shown, (record.source_width, record.source_height), interpolation=cv2.INTER_LINEAR)
 
 
 def draw_film(pixels: UInt8[np.ndarray, "height width"], result: FilmResult, matches: FilmMatches) -> bytes:

@@ -1,11 +1,14 @@
-"""Truth and detections of a film side by side, and the COCO files that keep them."""
+"""Truth and detections of a film side by side, and the COCO files that keep them.
+
+All in pixels of the film's file, whatever pitch it was prepared at: there a user looks for what was found.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 
 from defects_in_welds import boxes
 from defects_in_welds.data.tensor_store import FilmRecord
@@ -18,7 +21,7 @@ class Truth:
     """The true flaws of a film.
 
     Attributes:
-        boxes_xyxy: Half-open boxes in film pixels.
+        boxes_xyxy: Half-open boxes in pixels of the film's file.
         labels: Class ids from 1, as ``defect_classes.index(name) + 1``.
         is_difficult: Which flaws count neither as a miss nor as a false call.
     """
@@ -48,13 +51,19 @@ class FilmResult:
 
 
 def film_result(film: FilmRecord, defect_classes: Sequence[str], detections: Detections) -> FilmResult:
-    """Put the detections beside the truth of a prepared film."""
+    """Put the detections beside the truth of a prepared film, and bring both to the pixels of its file."""
+    prepared_hw, source_hw = (film.height, film.width), (film.source_height, film.source_width)
+
+    def to_source(boxes_xyxy: Float[np.ndarray, "boxes 4"]) -> Float32[np.ndarray, "boxes 4"]:
+        return boxes.rescale(boxes_xyxy, prepared_hw, source_hw).astype(np.float32)
+
     truth = Truth(
-        np.array([flaw.box_xyxy for flaw in film.annotations], dtype=np.float32).reshape(-1, 4),
+        to_source(np.array([flaw.box_xyxy for flaw in film.annotations], dtype=np.float64).reshape(-1, 4)),
         np.array([label_of(flaw.defect_class, defect_classes) for flaw in film.annotations], dtype=np.int64),
         np.array([flaw.difficult for flaw in film.annotations], dtype=np.bool_),
     )
-    return FilmResult(film.name, (film.height, film.width), film.pixel_pitch_mm, truth, detections)
+    found = replace(detections, boxes_xyxy=to_source(detections.boxes_xyxy))
+    return FilmResult(film.name, source_hw, film.source_pixel_pitch_mm, truth, found)
 
 
 def to_coco(

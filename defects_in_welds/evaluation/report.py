@@ -206,8 +206,10 @@ def _data_statistics(manifest: Manifest) -> dict[str, Any]:
         "tile_px": manifest.img_size,
         "overlap_px": manifest.overlap_px,
         "augmentations": manifest.augmentations,
+        "resample_pitch_mm": manifest.resample_pitch_mm,
+        "background_mm": manifest.background_mm,
         "bit_depths": sorted({film.bit_depth for film in manifest.films}),
-        "pitches_mm": sorted({film.pixel_pitch_mm for film in manifest.films if film.pixel_pitch_mm}),
+        "pitches_mm": sorted({film.source_pixel_pitch_mm for film in manifest.films if film.source_pixel_pitch_mm}),
         "sha256": manifest.data_sha256,
     }
 

@@ -78,6 +78,11 @@ class PrepareParams:
             what each file says.
         pixel_pitch_mm: Pixel pitch for all films, in mm; null: what each file says.
         invert_polarity: Whether light and dark are exchanged, to bring sources of either polarity together.
+        resample_pitch_mm: Pixel pitch that every film is brought to, in mm, before all else that counts in pixels;
+            null: each keeps its own.
+        background_mm: Side of the squares over which the background of a film is the median, in mm; it is subtracted,
+            and the rest divided by its spread (see ``standardisation.py``). Flaws that fill more than half of a square
+            fade. null: grey levels stay those of the file.
     """
 
     annotation_format: str
@@ -95,6 +100,8 @@ class PrepareParams:
     bit_depth: int | None
     pixel_pitch_mm: float | None
     invert_polarity: bool
+    resample_pitch_mm: float | None
+    background_mm: float | None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -114,8 +121,9 @@ class PrepareParams:
             require(0 < len(self.classes) == len(set(self.classes)), "prepare.classes", self.classes, "distinct names")
         if self.bit_depth is not None:
             require(1 <= self.bit_depth <= 16, "prepare.bit_depth", self.bit_depth, "1 to 16, or null")
-        if self.pixel_pitch_mm is not None:
-            require_positive(self, "prepare", "pixel_pitch_mm")
+        for key in ("pixel_pitch_mm", "resample_pitch_mm", "background_mm"):
+            if getattr(self, key) is not None:
+                require_positive(self, "prepare", key)
         if self.weld_pattern is not None:
             try:
                 groups = re.compile(self.weld_pattern).groups

@@ -13,7 +13,7 @@ from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.preparation import prepare_dataset
 from defects_in_welds.data.preview import choose_tiles
 from defects_in_welds.data.tensor_store import TensorStore
-from defects_in_welds.params import load_params
+from defects_in_welds.params import ParamsError, load_params
 
 TILE = 64
 
@@ -95,6 +95,70 @@ def test_films_keep_what_is_known_of_them(tmp_path, write_films):
     assert (film.pixel_pitch_mm, other.pixel_pitch_mm) == (0.05, None)
     named = prepare_dataset(tiny(pixel_pitch_mm=0.2), data, tmp_path / "out")
     assert {film.pixel_pitch_mm for film in named.manifest.films} == {0.2}
+
+
+def test_without_values_neither_grey_levels_nor_sizes_change(tmp_path, write_films):
+    manifest = prepare_dataset(tiny(), write_films(tmp_path / "data", 6), tmp_path / "out").manifest
+    assert (manifest.resample_pitch_mm, manifest.background_mm) == (None, None)
+    film = manifest.films[0]
+    assert (film.source_height, film.source_width, film.source_pixel_pitch_mm) == (film.height, film.width, None)
+
+
+def test_films_are_brought_to_one_pitch_with_their_boxes(tmp_path, write_films):
+    data = write_films(tmp_path / "data", 6)
+    edit_truth(data, lambda content: [image.update(pixel_pitch_mm=0.05) for image in content["images"][1:]])
+    edit_truth(data, lambda content: content["images"][0].update(pixel_pitch_mm=0.1))
+    plain = prepare_dataset(tiny(), data, tmp_path / "plain").manifest
+    store = prepare_dataset(tiny(resample_pitch_mm=0.1), data, tmp_path / "out")
+    manifest = store.manifest
+    assert manifest.resample_pitch_mm == 0.1
+    assert {film.pixel_pitch_mm for film in manifest.films} == {0.1}
+    assert [(film.height, film.width, film.bit_depth) for film in manifest.films[:2]] == [(96, 150, 16), (48, 75, 16)]
+    assert [film.source_pixel_pitch_mm for film in manifest.films[:2]] == [0.1, 0.05]
+    for before, after, scale in zip(plain.films, manifest.films, [1] + [0.5] * 5, strict=True):
+        assert (after.source_height, after.source_width) == (before.height, before.width) == (96, 150)
+        boxes, rescaled = ([one.box_xyxy for one in film.annotations] for film in (before, after))
+        np.testing.assert_allclose(np.array(rescaled), np.array(boxes) * scale, rtol=1e-12)
+    np.testing.assert_array_equal(store.pixels(0), tifffile.imread(data / plain.films[0].name)[:TILE, :TILE])
+    for index, tile in enumerate(manifest.tiles):
+        for x0, y0, x1, y1 in tile.boxes_xyxy:
+            seen = store.pixels(index)[int(np.ceil(y0)) : int(y1), int(np.ceil(x0)) : int(x1)]
+            assert (seen > 2**15).all()
+
+
+def test_the_background_is_that_of_the_film_and_not_of_its_tiles(tmp_path, write_films):
+    data = write_films(tmp_path / "data", 6)
+    values = {"pixel_pitch_mm": 0.05, "background_mm": 2.0}
+    films = []
+    for name, overlap_px in (("a", 16), ("b", 40)):
+        store = prepare_dataset(tiny(overlap_px=overlap_px, **values), data, tmp_path / name)
+        assert (store.manifest.background_mm, store.manifest.films[0].bit_depth) == (2.0, 16)
+        pixels = np.zeros((96, 150), dtype=np.uint16)
+        for index in store.film_tiles(0):
+            x0, y0, x1, y1 = store.manifest.tiles[index].xyxy
+            pixels[y0:y1, x0:x1] = store.pixels(index)[: y1 - y0, : x1 - x0]
+        films.append(pixels)
+    np.testing.assert_array_equal(*films)
+    assert 2**15 - 2000 < np.median(films[0]) < 2**15 + 2000
+
+
+@pytest.mark.parametrize("on_finding", ["fail", "drop", "keep"])
+def test_a_pitch_that_is_needed_and_unknown_stops_the_stage(tmp_path, write_films, on_finding):
+    data = write_films(tmp_path / "data", 6)
+    with pytest.raises(ParamsError, match=r"film_00\.tiff does not say its pixel pitch; set prepare\.pixel_pitch_mm"):
+        prepare_dataset(tiny(background_mm=2.0, on_finding=on_finding), data, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_flaw_that_the_pitch_is_too_coarse_for_is_a_finding(tmp_path, write_films):
+    data = write_films(tmp_path / "data", 6)
+    edit_truth(data, lambda content: content["annotations"][0].update(bbox=[20, 20, 30, 3]))
+    values = {"pixel_pitch_mm": 0.05, "resample_pitch_mm": 0.4}
+    with pytest.raises(DataError, match=r"1 empty_box; .* less than 0\.5 px at prepare\.resample_pitch_mm=0\.4;"):
+        prepare_dataset(tiny(**values), data, tmp_path / "out")
+    dropped, kept = (prepare_dataset(tiny(on_finding=on, **values), data, tmp_path / on) for on in ("drop", "keep"))
+    assert len(dropped.manifest.films) == 5
+    assert [len(film.annotations) for film in kept.manifest.films] == [0, 1, 1, 0, 1, 1]
 
 
 def test_films_of_both_depths_lie_side_by_side(tmp_path, write_films):

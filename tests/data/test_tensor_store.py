@@ -28,7 +28,20 @@ def make_tiles():
 def write_store(path, tiles, complete=True):
     annotation = FilmAnnotation((1.5, 2.0, 4.25, 6.1), "crack", difficult=True)
     films = tuple(
-        FilmRecord(f"films/{i}.png", "ab" * 32, split, f"weld {i}", SIDE, SIDE, tile.dtype.itemsize * 8, pitch, truths)
+        FilmRecord(
+            f"films/{i}.png",
+            "ab" * 32,
+            split,
+            f"weld {i}",
+            SIDE,
+            SIDE,
+            tile.dtype.itemsize * 8,
+            pitch,
+            truths,
+            9,
+            8,
+            0.04,
+        )
         for i, (tile, split, pitch, truths) in enumerate(
             zip(tiles, Split, (0.05, None, None), ((annotation,), (), ()), strict=True)
         )
@@ -40,7 +53,7 @@ def write_store(path, tiles, complete=True):
             boxes = np.array([a.box_xyxy for a in films[index].annotations], dtype=np.float32).reshape(-1, 4)
             labels, difficult = np.ones(len(boxes), dtype=np.int64), np.ones(len(boxes), dtype=np.bool_)
             records.append(TileRecord(index, (0, 0, SIDE, SIDE), dtype, row, boxes, labels, difficult))
-        manifest = Manifest(SIDE, 2, 0.3, True, ("crack",), 0.25, 0.125, films, tuple(records))
+        manifest = Manifest(SIDE, 2, 0.3, True, ("crack",), 0.25, 0.125, films, tuple(records), 0.05, 3.0)
         if complete:
             writer.complete(manifest)
     return manifest
@@ -58,6 +71,7 @@ def test_what_is_written_is_read(tmp_path):
     read = store.manifest
     assert read.films == manifest.films
     assert (read.img_size, read.overlap_px, read.min_visible_share, read.augmentations) == (SIDE, 2, 0.3, True)
+    assert (read.resample_pitch_mm, read.background_mm) == (0.05, 3.0)
     assert (read.defect_classes, read.grey_mean, read.grey_std) == (("crack",), 0.25, 0.125)
     assert read.data_sha256 == manifest.data_sha256
     for ours, theirs in zip(read.tiles, manifest.tiles, strict=True):

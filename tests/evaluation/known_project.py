@@ -70,7 +70,8 @@ def write_store(path, *films):
     with StoreWriter(path, TILE_PX) as writer:
         for index, (name, split, annotations) in enumerate(films):
             pixels = rng.integers(1000, 3000, (64, 100), dtype=np.uint16)
-            records.append(FilmRecord(name, "00", split, name, *pixels.shape, 12, 0.1, tuple(annotations)))
+            size = pixels.shape
+            records.append(FilmRecord(name, "00", split, name, *size, 12, 0.1, tuple(annotations), *size, 0.1))
             flaw_boxes = np.array([flaw.box_xyxy for flaw in annotations]).reshape(-1, 4)
             labels = np.array([CLASSES.index(flaw.defect_class) + 1 for flaw in annotations], dtype=np.int64)
             for xyxy in plan_tiles(pixels.shape, TILE_PX, 16):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -32,6 +34,18 @@ def test_a_film_is_put_together_from_its_tiles(tmp_path):
     store = write_store(tmp_path / "store", ("a.png", Split.TEST, ()))
     film = np.random.default_rng(0).integers(1000, 3000, (64, 100), dtype=np.uint16)
     np.testing.assert_array_equal(assemble_film(store, 0), window_level(film, *percentile_window(film)))
+
+
+def test_a_resampled_film_is_shown_in_the_size_of_its_file(tmp_path, monkeypatch):
+    store = write_store(tmp_path / "store", ("a.png", Split.TEST, ()))
+    shown = assemble_film(store, 0)
+    (record,) = store.manifest.films
+    films = (replace(record, source_height=128, source_width=201),)
+    monkeypatch.setattr(store, "manifest", replace(store.manifest, films=films))
+    large = assemble_film(store, 0)
+    assert large.shape == (128, 201)
+    small = cv2.resize(large, (100, 64), interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(small.ravel(), shown.ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(("image_hw", "picture_hw"), [((500, 5000), (160, 1600)), ((5000, 500), (1600, 160))])

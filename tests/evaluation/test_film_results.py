@@ -51,9 +51,20 @@ def test_the_files_say_what_coco_readers_expect():
 
 def test_a_prepared_film_brings_its_truth_along():
     flaws = (FilmAnnotation((1, 2, 3, 4), "pore", False), FilmAnnotation((5, 6, 7, 8), "crack", True))
-    record = FilmRecord("f.png", "00", Split.TEST, "w", 50, 60, 8, None, flaws)
+    record = FilmRecord("f.png", "00", Split.TEST, "w", 50, 60, 8, None, flaws, 50, 60, None)
     result = film_result(record, ("crack", "pore"), make_film([], []).detections)
     assert (result.name, result.image_hw, result.pixel_pitch_mm) == ("f.png", (50, 60), None)
     assert result.truth.boxes_xyxy.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert result.truth.labels.tolist() == [2, 1]
     assert result.truth.is_difficult.tolist() == [False, True]
+
+
+def test_truth_and_detections_are_in_pixels_of_the_file():
+    flaws = (FilmAnnotation((1, 2.5, 3, 4), "pore", False),)
+    record = FilmRecord("f.png", "00", Split.TEST, "w", 50, 60, 16, 0.08, flaws, 101, 120, 0.04)
+    found = make_film([], [(10, 25, 60, 50, 1, 0.5)]).detections
+    result = film_result(record, ("crack", "pore"), found)
+    assert (result.image_hw, result.pixel_pitch_mm) == ((101, 120), 0.04)
+    np.testing.assert_allclose(result.truth.boxes_xyxy, [[2, 5.05, 6, 8.08]], rtol=1e-6)
+    np.testing.assert_allclose(result.detections.boxes_xyxy, [[20, 50.5, 120, 101]], rtol=1e-6)
+    assert result.detections.scores.tolist() == [0.5]

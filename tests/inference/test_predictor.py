@@ -20,7 +20,8 @@ def write_store(path, *films):
     records, tiles = [], []
     with StoreWriter(path, TILE_PX) as writer:
         for index, pixels in enumerate(films):
-            records.append(FilmRecord(f"{index}.tif", "00", Split.TEST, str(index), *pixels.shape, 12, None, ()))
+            size = pixels.shape
+            records.append(FilmRecord(f"{index}.tif", "00", Split.TEST, str(index), *size, 12, None, (), *size, None))
             for xyxy in plan_tiles(pixels.shape, TILE_PX, 16):
                 place = writer.append(cut_tile(pixels, xyxy, TILE_PX))
                 tiles.append(TileRecord(index, tuple(xyxy.tolist()), *place, NO_BOXES, NO_LABELS, NO_LABELS > 0))

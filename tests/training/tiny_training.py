@@ -25,7 +25,8 @@ def write_store(path: Path, *, train_tiles=4, val_tiles=2, val_boxes=True, grey_
             pixels[y : y + 16, x : x + 24] = 20
             boxes = np.array([[x, y, x + 24, y + 16]] if val_boxes or split is Split.TRAIN else [], dtype=np.float32)
             dtype, row = writer.append(pixels)
-            films.append(FilmRecord(f"{index}.png", "0" * 64, split, f"{index}", TILE_PX, TILE_PX, 8, None, ()))
+            size = TILE_PX, TILE_PX
+            films.append(FilmRecord(f"{index}.png", "0" * 64, split, f"{index}", *size, 8, None, (), *size, None))
             tiles.append(
                 TileRecord(
                     film=index,
