@@ -16,13 +16,14 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from tqdm import tqdm
 
 from defects_in_welds.data.annotation import DataError, Split
-from defects_in_welds.data.tensor_store import TensorStore
+from defects_in_welds.data.tensor_store import Manifest, TensorStore
 from defects_in_welds.evaluation.coco_map import CocoMetrics, measure_coco
 from defects_in_welds.evaluation.earlier_stages import read_run
 from defects_in_welds.evaluation.film_results import FilmResult, film_result, to_coco
 from defects_in_welds.evaluation.matching import match_film
 from defects_in_welds.evaluation.plots import draw_precision_recall, write_precision_recall
 from defects_in_welds.inference.predictor import Predictor
+from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import EvaluateParams, Params, without_credentials
 from defects_in_welds.taxonomy import iso_6520_1_number
@@ -139,13 +140,25 @@ def _count_outcomes(
 
 def _require_same_task(store: TensorStore, predictor: Predictor) -> None:
     manifest = store.manifest
-    prepared = f"{', '.join(manifest.defect_classes)} in tiles of {manifest.img_size} px"
-    trained = f"{', '.join(predictor.defect_classes)} in tiles of {predictor.img_size} px"
+    prepared, trained = (
+        f"{', '.join(defect_classes)} in tiles of {spec.img_size} px{_standardisation(spec)}"
+        for defect_classes, spec in (
+            (manifest.defect_classes, manifest),
+            (predictor.defect_classes, predictor.input_spec),
+        )
+    )
     if prepared != trained:
         raise DataError(
             f"{store.path}: prepared for {prepared}, but the model was trained for {trained}; train again, or prepare "
-            "with prepare.classes and prepare.img_size as they were then"
+            "with prepare.classes, img_size, resample_pitch_mm and background_mm as they were then"
         )
+
+
+def _standardisation(made: Manifest | InputSpec) -> str:
+    """Say what was done to the films before they were cut into tiles."""
+    pitch = "" if made.resample_pitch_mm is None else f", resampled to {made.resample_pitch_mm} mm"
+    background = "" if made.background_mm is None else f", freed of their background over {made.background_mm} mm"
+    return pitch + background
 
 
 def _require_same_data(store: TensorStore, run: dict[str, Any], model_dir: Path) -> None:

@@ -11,6 +11,7 @@ from defects_in_welds.data.tensor_store import TensorStore
 from defects_in_welds.inference.detections import Detections
 from defects_in_welds.inference.tile_merging import merge_tiles
 from defects_in_welds.model.checkpoint import load_detector
+from defects_in_welds.model.faster_rcnn import InputSpec
 
 
 class Predictor:
@@ -20,17 +21,17 @@ class Predictor:
 
     Attributes:
         defect_classes: Names in order of their ids, from 1.
-        img_size: Side of the tiles that it takes, in pixels.
+        input_spec: How the tiles that it takes are made.
     """
 
     def __init__(
-        self, detector: nn.Module, defect_classes: tuple[str, ...], img_size: int, device: torch.device
+        self, detector: nn.Module, defect_classes: tuple[str, ...], input_spec: InputSpec, device: torch.device
     ) -> None:
         """Take a detector that is ready to predict on the device."""
         self._detector = detector
         self._device = device
         self.defect_classes = defect_classes
-        self.img_size = img_size
+        self.input_spec = input_spec
 
     @classmethod
     def from_checkpoint(cls, path: Path) -> Self:
@@ -41,7 +42,7 @@ class Predictor:
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         detector, checkpoint = load_detector(path, device)
-        return cls(detector, checkpoint.defect_classes, checkpoint.input_spec.img_size, device)
+        return cls(detector, checkpoint.defect_classes, checkpoint.input_spec, device)
 
     def predict_store_film(self, store: TensorStore, film: int, batch_size: int, merge_iou: float) -> Detections:
         """Find the flaws on a prepared film.
@@ -53,7 +54,7 @@ class Predictor:
             merge_iou: IoU from which two detections of a class are one.
 
         Returns:
-            The film's detections, best first.
+            The film's detections in pixels of the prepared film, best first.
         """
         indices = store.film_tiles(film)
         found: list[dict[str, Tensor]] = []

@@ -36,11 +36,16 @@ class InputSpec:
         img_size: Tile side, in pixels.
         grey_mean: Mean grey level of the training tiles, on the scale from 0 to 1.
         grey_std: Their standard deviation, on that scale.
+        resample_pitch_mm: Pixel pitch that their films were brought to, in mm; None: each kept its own.
+        background_mm: Extent of the background that was subtracted from their films, in mm; None: none was.
     """
 
     img_size: int
     grey_mean: float
     grey_std: float
+    # Checkpoints that do not name them come from films as they are.
+    resample_pitch_mm: float | None = None
+    background_mm: float | None = None
 
 
 def build_detector(

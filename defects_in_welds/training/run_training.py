@@ -81,7 +81,9 @@ def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Pat
     data = WeldDataModule(prepared_dir, params.train, params.augmentation)
     data.setup("fit")
     manifest = data.store.manifest
-    input_spec = InputSpec(manifest.img_size, manifest.grey_mean, manifest.grey_std)
+    input_spec = InputSpec(
+        manifest.img_size, manifest.grey_mean, manifest.grey_std, manifest.resample_pitch_mm, manifest.background_mm
+    )
     pl.seed_everything(params.train.seed, workers=True, verbose=False)
     detector = build_detector(params.model, manifest.defect_classes, input_spec)
     module = DetectionModule(detector, manifest.defect_classes, params.model.detections_per_tile, params.train)
@@ -190,6 +192,8 @@ def _fingerprint(params: Params, manifest: Manifest) -> dict[str, Any]:
             "overlap_px": manifest.overlap_px,
             "min_visible_share": manifest.min_visible_share,
             "augmentations": manifest.augmentations,
+            "resample_pitch_mm": manifest.resample_pitch_mm,
+            "background_mm": manifest.background_mm,
             # The hash is of the files: these tell how their grey levels were treated.
             "grey_mean": manifest.grey_mean,
             "grey_std": manifest.grey_std,

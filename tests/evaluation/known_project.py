@@ -16,6 +16,7 @@ from defects_in_welds.data.tensor_store import (
 )
 from defects_in_welds.data.tiling import boxes_in_tile, cut_tile, plan_tiles
 from defects_in_welds.inference.detections import Detections
+from defects_in_welds.model.faster_rcnn import InputSpec
 
 TILE_PX = 64
 CLASSES = ("crack", "gas pore")
@@ -35,7 +36,7 @@ FLAWS = (FilmAnnotation((10, 10, 30, 20), "crack", False), FilmAnnotation((60, 3
 class Oracle:
     """Stands in for a trained detector: reports every flaw but the last of a film, and one that is not there."""
 
-    defect_classes, img_size = CLASSES, TILE_PX
+    defect_classes, input_spec = CLASSES, InputSpec(TILE_PX, 0.5, 0.2)
 
     def predict_store_film(self, store, film, batch_size, merge_iou):
         flaws = store.manifest.films[film].annotations[:-1]

@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,6 +150,25 @@ def test_a_model_for_other_classes_is_refused(run, monkeypatch):
 
     monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Other())
     with pytest.raises(DataError, match=r"prepared for crack, gas pore in tiles of 64 px, but .* trained for crack in"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (
+            {"resample_pitch_mm": 0.08},
+            r"in tiles of 64 px, but .* in tiles of 64 px, resampled to 0\.08 mm; train again",
+        ),
+        ({"background_mm": 3.0}, r"in tiles of 64 px, but .* px, freed of their background over 3\.0 mm; train again"),
+    ],
+)
+def test_a_model_for_films_that_were_made_otherwise_is_refused(run, monkeypatch, made, says):
+    class Other(Oracle):
+        input_spec = replace(Oracle.input_spec, **made)
+
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Other())
+    with pytest.raises(DataError, match=says):
         run()
 
 

@@ -56,7 +56,8 @@ def film_with(height, width, *bright):
 
 
 def predict(store, film, detector=None, batch_size=4):
-    predictor = Predictor(detector or BrightPartDetector(), ("crack", "pore"), TILE_PX, torch.device("cpu"))
+    spec = InputSpec(TILE_PX, 0.5, 0.2)
+    predictor = Predictor(detector or BrightPartDetector(), ("crack", "pore"), spec, torch.device("cpu"))
     return predictor.predict_store_film(store, film, batch_size, merge_iou=0.5)
 
 
@@ -108,7 +109,7 @@ def test_a_trained_detector_predicts_the_same_every_time(tmp_path, checkpoint):
     store = write_store(tmp_path / "store", rng.integers(0, 4096, (64, 100), dtype=np.uint16))
     predictor = Predictor.from_checkpoint(checkpoint)
     assert predictor.defect_classes == ("crack", "pore")
-    assert predictor.img_size == TILE_PX
+    assert predictor.input_spec == InputSpec(TILE_PX, 0.5, 0.2)
     first, second = (
         predictor.predict_store_film(store, film=0, batch_size=2, merge_iou=0.5),
         Predictor.from_checkpoint(checkpoint).predict_store_film(store, film=0, batch_size=2, merge_iou=0.5),

@@ -71,6 +71,15 @@ def test_another_file_is_refused(tmp_path, capsys, content, message):
     assert "code runs" not in capsys.readouterr().out
 
 
+def test_a_checkpoint_from_before_films_were_standardised_is_of_films_as_they_are(saved, input_spec):
+    path, _ = saved
+    content = torch.load(path, weights_only=True)
+    for key in ("resample_pitch_mm", "background_mm"):
+        del content["input_spec"][key]
+    torch.save(content, path)
+    assert load_detector(path)[1].input_spec == input_spec
+
+
 def test_weights_that_do_not_fit_are_refused(saved):
     path, _ = saved
     content = torch.load(path, weights_only=True)
