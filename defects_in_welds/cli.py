@@ -11,31 +11,75 @@ from defects_in_welds.command_line import run_command
 from defects_in_welds.params import (
     DATA_DIR,
     EVALUATION_DIR,
+    FLAW_SHEET,
+    IMPLANTED_DIR,
     MODEL_DIR,
     PREPARED_DIR,
     REPORT_DIR,
     TRAINING_DIR,
     UserError,
+    is_count,
     load_params,
 )
 
 
-def simulate(*overrides: str, out: str = str(DATA_DIR), films: int | None = None, seed: int | None = None) -> None:
-    """Write the sample: simulated radiographs of butt welds with their true flaws.
+def simulate(
+    *overrides: str, out: str | None = None, films: int | None = None, seed: int | None = None, workers: int = 1
+) -> None:
+    """Write simulated radiographs of butt welds with their true flaws; `simulate preview` draws one flaw of each class.
 
     Args:
         overrides: Such as ``simulate.width_px=512``.
-        out: Folder to write.
+        out: Folder to write (data/), or picture of the preview (artifacts/simulated_flaws.png).
         films: Number of films, in place of simulate.films.
         seed: In place of simulate.seed.
+        workers: Processes that simulate; any number gives the same bytes.
     """
-    from defects_in_welds.simulation.dataset import simulate_dataset
-
-    if not isinstance(out, str):  # Fire reads `--out 2024` as a number, and a bare `--out` as True
-        raise UserError(f"--out is {out!r}; allowed: a folder that is no plain number, such as ./2024")
     flags = {"films": films, "seed": seed}
     given = [f"simulate.{key}={value}" for key, value in flags.items() if value is not None]
-    simulate_dataset(load_params([*overrides, *given]).simulate, Path(out))
+    if overrides[:1] == ("preview",):
+        from defects_in_welds.simulation.preview import draw_flaw_sheet
+
+        picture = _path("out", FLAW_SHEET if out is None else out)
+        draw_flaw_sheet(load_params([*overrides[1:], *given]).simulate, picture)
+        print(picture)
+        return
+
+    from defects_in_welds.simulation.dataset import simulate_dataset
+
+    _require_count("workers", workers)
+    params = load_params([*overrides, *given]).simulate
+    simulate_dataset(params, _path("out", DATA_DIR if out is None else out), workers)
+
+
+def implant(
+    *overrides: str,
+    films: str = str(DATA_DIR),
+    out: str = str(IMPLANTED_DIR),
+    copies: int = 1,
+    single_class: str | None = None,
+) -> None:
+    """Put simulated flaws into real radiographs, and write them as a data set with the truth of both.
+
+    Args:
+        overrides: Such as ``prepare.pixel_pitch_mm=0.05`` where the files do not say it.
+        films: Folder of a data set in any format that prepare reads.
+        out: Folder to write.
+        copies: How often each film is written, with other flaws each time.
+        single_class: Class of all implanted flaws, where the data set knows only one; each flaw's own otherwise.
+    """
+    from defects_in_welds.simulation.implant import implant_dataset
+
+    _require_count("copies", copies)
+    params = load_params(overrides)
+    implant_dataset(
+        params.simulate,
+        _path("films", films),
+        _path("out", out),
+        params.prepare.pixel_pitch_mm,
+        copies=copies,
+        single_class=single_class,
+    )
 
 
 def prepare(*overrides: str, img_size: int | None = None, augmentations: bool | None = None) -> None:
@@ -84,7 +128,18 @@ def report(*overrides: str) -> None:
     print(write_report(load_params(overrides), PREPARED_DIR, MODEL_DIR, EVALUATION_DIR, REPORT_DIR))
 
 
-COMMANDS = {command.__name__: command for command in (simulate, prepare, train, evaluate, report)}
+def _path(flag: str, given: object) -> Path:
+    if not isinstance(given, str | Path):  # Fire reads `--out 2024` as a number, and a bare `--out` as True
+        raise UserError(f"--{flag} is {given!r}; allowed: a path that is no plain number, such as ./2024")
+    return Path(given)
+
+
+def _require_count(flag: str, given: object) -> None:
+    if not is_count(given):
+        raise UserError(f"--{flag} is {given!r}; allowed: a whole number above 0")
+
+
+COMMANDS = {command.__name__: command for command in (simulate, implant, prepare, train, evaluate, report)}
 
 
 def main() -> None:

@@ -31,7 +31,9 @@ class DefectClass:
 DEFECT_CLASSES = (
     DefectClass("crack", "100", ("cracks",)),
     DefectClass("longitudinal crack", "101"),
+    DefectClass("longitudinal crack in weld metal", "1011"),
     DefectClass("transverse crack", "102"),
+    DefectClass("transverse crack in weld metal", "1021"),
     DefectClass("cavity", "200"),
     DefectClass("gas pore", "2011", ("pore", "pores", "porosity", "gas cavity", "blowhole")),
     DefectClass("uniformly distributed porosity", "2012"),

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from defects_in_welds.params import Params, load_params
-from defects_in_welds.simulation.dataset import simulate_dataset
 
 # The tests keep their runs to themselves, and start make as a shell does, also where make has started them.
 for variable in ("MLFLOW_TRACKING_URI", "MAKELEVEL", "MAKEFLAGS", "MFLAGS"):
@@ -51,6 +50,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What a clone holds, with tiny values and simulated data; the current directory of the module's tests."""
+    from defects_in_welds.simulation.dataset import simulate_dataset
+
     folder = tmp_path_factory.mktemp("project")
     for name in ("configs", "defects_in_welds"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

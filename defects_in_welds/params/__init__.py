@@ -30,7 +30,16 @@ from defects_in_welds.params.checks import (
 )
 from defects_in_welds.params.simulate import SimulateParams
 
-__all__ = ["Params", "ParamsError", "SimulateParams", "UserError", "load_params", "report_user_errors", "to_params"]
+__all__ = [
+    "Params",
+    "ParamsError",
+    "SimulateParams",
+    "UserError",
+    "is_count",
+    "load_params",
+    "report_user_errors",
+    "to_params",
+]
 
 CONFIG_NAME = "params"
 
@@ -43,6 +52,10 @@ TRAINING_DIR = Path("artifacts/training")
 MODEL_DIR = Path("artifacts/model")
 EVALUATION_DIR = Path("artifacts/evaluation")
 REPORT_DIR = Path("artifacts/report")
+
+# What the simulator writes beside data/.
+IMPLANTED_DIR = Path("artifacts/implanted")
+FLAW_SHEET = Path("artifacts/simulated_flaws.png")
 
 
 def without_credentials(uri: str) -> str:

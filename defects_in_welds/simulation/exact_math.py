@@ -10,6 +10,7 @@ _LN2_HIGH = 0.6931471803691238  # the leading bits of ln 2: its product with a s
 _LN2_LOW = 1.9082149292705877e-10
 _TAYLOR_TERMS = 14
 _PI = 3.141592653589793
+_LEAST_SAMPLED_VARIANCE = 0.5
 
 _LANES = 8
 _LANE_MAX = 65535
@@ -123,16 +124,22 @@ def smooth_field(
 def blur(image: Float[np.ndarray, "height width"], sigma_px: float) -> Float[np.ndarray, "height width"]:
     """Convolve with a Gaussian cut at three standard deviations; edges are replicated.
 
+    A Gaussian narrower than the pixels is sampled too coarsely to keep its width: three weights of the same variance
+    stand for it.
+
     Args:
         image: Any values.
         sigma_px: Standard deviation, in pixels; 0 leaves the image as it is.
     """
     if sigma_px <= 0:
         return image
-    radius = int(np.ceil(3 * sigma_px))
-    offsets = np.arange(radius + 1)
-    weights = exp(-offsets * offsets / (2 * sigma_px * sigma_px))
-    weights = weights / (2.0 * np.cumsum(weights)[-1] - 1.0)
+    variance = sigma_px * sigma_px
+    if variance < _LEAST_SAMPLED_VARIANCE:
+        weights = np.array([1.0 - variance, variance / 2.0])
+    else:
+        offsets = np.arange(int(np.ceil(3 * sigma_px)) + 1)
+        weights = exp(-offsets * offsets / (2 * variance))
+        weights = weights / (2.0 * np.cumsum(weights)[-1] - 1.0)
     for axis in (0, 1):
         image = _convolve_symmetric(image, weights, axis)
     return image

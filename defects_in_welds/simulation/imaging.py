@@ -1,52 +1,88 @@
-"""From steel along the beam to grey levels: attenuation, unsharpness, quantum noise, film-like polarity."""
+"""From a weld with flaws to pixels, and how well each flaw shows in them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt16
 
-from defects_in_welds.simulation.exact_math import blur, exp, normal_noise, uniform
-from defects_in_welds.simulation.flaws import GAS, SLAG, FlawBody
-from defects_in_welds.simulation.weld import WeldSection
+from defects_in_welds.simulation.beam import METAL, Beam
+from defects_in_welds.simulation.bodies import FlawBody
+from defects_in_welds.simulation.detector import Detector
 
-# Linear attenuation per mm at 150 keV. Iron: mass attenuation 0.1964 cm2/g, density 7.874 g/cm3 (Hubbell and Seltzer,
-# NISTIR 5632). Slag: the value of silica, 0.14 cm2/g, at 3 g/cm3.
-STEEL_PER_MM = 0.1546
-ATTENUATION_PER_MM = {GAS: 0.0, SLAG: 0.042}
+_VISIBLE_MARGIN_MM = 0.5  # blur carries a flaw's contrast beyond its outline
 
-QUANTA_PER_PIXEL = 20_000.0
-UNSHARPNESS_SIGMA_MM = 0.1
-FULL_SCALE = 65535
+
+@dataclass(frozen=True)
+class Visibility:
+    """How a flaw shows on a radiograph.
+
+    Attributes:
+        contrast: Largest relative change of the radiation behind it, scattered radiation included; below 0 where the
+            flaw lets less through than the sound weld.
+        cnr: Contrast-to-noise ratio: largest change of the noise-free grey level over the noise's standard deviation
+            in a pixel.
+    """
+
+    contrast: float
+    cnr: float
+
+
+def replace_path(path_mm: Float[np.ndarray, "height width"], flaw: FlawBody, beam: Beam) -> None:
+    """Put a flaw into the metal along the beam, in place.
+
+    Args:
+        path_mm: Base metal along the beam.
+        flaw: Its material stands for base metal; added metal stands beside it.
+        beam: Tells how much base metal attenuates like the flaw's material.
+    """
+    rows, columns = flaw.chord_mm.shape
+    place = path_mm[flaw.top_px : flaw.top_px + rows, flaw.left_px : flaw.left_px + columns]
+    place += (1.0 if flaw.material == METAL else beam.equivalent_mm(flaw.material) - 1.0) * flaw.chord_mm
+    np.maximum(place, 0.0, out=place)
 
 
 def expose(
-    section: WeldSection, flaws: Sequence[FlawBody], rng: np.random.Generator, pixel_pitch_mm: float
-) -> UInt16[np.ndarray, "height width"]:
-    """Take a radiograph by the Beer-Lambert law, as a linear detector shown like a film: more steel is lighter.
+    path_mm: Float[np.ndarray, "height width"],
+    flaws: Sequence[FlawBody],
+    beam: Beam,
+    detector: Detector,
+    rng: np.random.Generator,
+    pixel_pitch_mm: float,
+) -> tuple[UInt16[np.ndarray, "height width"], list[Visibility]]:
+    """Take a radiograph of a weld with flaws.
 
     Args:
-        section: The sound weld.
-        flaws: The bodies in it; where two overlap, both take away steel.
-        rng: Source of field and noise.
+        path_mm: Base metal along the beam through the sound weld and all that lies on it.
+        flaws: The flaws; their boxes do not overlap.
+        beam: The beam.
+        detector: The detector.
+        rng: Source of the noise.
         pixel_pitch_mm: Pixel pitch, in mm.
 
     Returns:
-        16-bit grey levels.
+        16-bit grey levels, and how each flaw shows.
     """
-    path = STEEL_PER_MM * section.thickness_mm
+    field = beam.field(path_mm.shape, pixel_pitch_mm)
+    sound_signal = beam.signal(path_mm, pixel_pitch_mm, field)
+    if not flaws:
+        return detector.read_out(detector.render(sound_signal), rng), []
+    flawed_mm = path_mm.copy()
     for flaw in flaws:
-        path = path - (STEEL_PER_MM - ATTENUATION_PER_MM[flaw.material]) * flaw.chord_mm
-    relative = exp(STEEL_PER_MM * section.weld.plate_mm - path) * _field(section.thickness_mm.shape, rng)
-    quanta = QUANTA_PER_PIXEL * blur(relative, UNSHARPNESS_SIGMA_MM / pixel_pitch_mm)
-    # With so many quanta a Poisson distribution is normal.
-    counted = quanta + np.sqrt(quanta) * normal_noise(rng, quanta.shape)
-    grey = FULL_SCALE * (1.0 - counted / (1.6 * QUANTA_PER_PIXEL))
-    return np.clip(np.rint(grey), 0, FULL_SCALE).astype(np.uint16)
-
-
-def _field(image_hw: tuple[int, ...], rng: np.random.Generator) -> Float[np.ndarray, "height width"]:
-    """The slow change of intensity over the film, as from the heel effect and the distance to the source."""
-    y = np.linspace(-1, 1, image_hw[0])[:, None]
-    x = np.linspace(-1, 1, image_hw[1])[None, :]
-    tilt = uniform(rng, -0.05, 0.05) * x + uniform(rng, -0.03, 0.03) * y
-    return (1.0 + tilt - uniform(rng, 0.0, 0.05) * x * x) * uniform(rng, 0.9, 1.1)
+        replace_path(flawed_mm, flaw, beam)
+    signal = beam.signal(flawed_mm, pixel_pitch_mm, field)
+    grey, sound_grey = detector.render(signal), detector.render(sound_signal)
+    noise = detector.noise_std(sound_grey)
+    margin = int(np.ceil(_VISIBLE_MARGIN_MM / pixel_pitch_mm))
+    visibilities = []
+    for flaw in flaws:
+        x0, y0, x1, y1 = flaw.box_xyxy
+        around = slice(max(0, y0 - margin), y1 + margin), slice(max(0, x0 - margin), x1 + margin)
+        change = signal[around] / sound_signal[around] - 1.0
+        visibilities.append(
+            Visibility(
+                contrast=float(change.flat[np.argmax(np.abs(change))]),
+                cnr=float(np.max(np.abs(grey[around] - sound_grey[around]) / noise[around])),
+            )
+        )
+    return detector.read_out(grey, rng), visibilities
