@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from defects_in_welds.simulation.implant import implant_dataset
 from records import record
 
 from defects_in_welds.data.annotation import Split
@@ -30,6 +29,7 @@ from defects_in_welds.evaluation.film_results import film_result, to_coco
 from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.params import load_params
 from defects_in_welds.simulation.dataset import simulate_dataset
+from defects_in_welds.simulation.implant import implant_dataset
 from defects_in_welds.training.run_training import train
 
 PIXEL_PITCH_MM = 0.0403

@@ -20,7 +20,7 @@ def test_overrides_go_before_the_file():
     assert params.prepare.classes == ["pore", "crack"]
 
 
-@pytest.mark.parametrize("name", ["smoke", "cpu", "gpu", "overfit"])
+@pytest.mark.parametrize("name", ["smoke", "cpu", "gpu", "overfit", "gdxray"])
 def test_every_experiment_composes(name):
     assert load_params([f"experiment={name}"]) != load_params()
 
@@ -47,6 +47,19 @@ def test_every_experiment_composes(name):
         ("trainer.limit_train_batches=1.5", r"trainer\.limit_train_batches is 1\.5; allowed: a share"),
         ("trainer.devices=0", r"trainer\.devices is 0"),
         ("trainer.strategy=dpp", r"trainer\.strategy is 'dpp'; allowed: auto \| ddp"),
+        (
+            "simulate.beam.tube_kv=[300,100]",
+            r"simulate\.beam\.tube_kv is \[300\.0, 100\.0\]; allowed: \[low, high\] with 40",
+        ),
+        ("simulate.film.grain_mm=[0.1]", r"simulate\.film\.grain_mm is \[0\.1\]; allowed: \[low, high\]"),
+        ("simulate.digital.unsharpness_mm=[0,.inf]", r"simulate\.digital\.unsharpness_mm"),
+        (
+            "simulate.weld.materials=[wood]",
+            r"simulate\.weld\.materials is \['wood'\]; allowed: some of steel, stainless",
+        ),
+        ("simulate.flaws.undercut.length_mm=[0,1]", r"simulate\.flaws\.undercut\.length_mm"),
+        ("simulate.flaws.scratch.most_per_film=1", r"unknown key simulate\.flaws\.scratch; allowed: burn_through"),
+        ("simulate.objects.wire_iqi=2", r"simulate\.objects\.wire_iqi is 2\.0; allowed: a number from 0 to 1"),
         ("simulate.seed=-1", r"simulate\.seed is -1; allowed: 0 to"),
         ("train.experiment_name=''", r"train\.experiment_name"),
         ("experiment=none_such", "none_such"),

@@ -37,6 +37,7 @@ METAL = "metal"
 ANODE_ANGLE_DEG = 20.0  # as in many directional industrial tubes
 WINDOW_MM_BERYLLIUM = 1.0
 BIN_KEV = 2.0
+STEP_KV = 20.0  # the voltages tried: each costs a spectrum, a quarter of a second
 SCREEN_G_CM2 = 0.1  # Gd2O2S, the usual phosphor of digital detector arrays for welds
 SCREEN_SHARES = {8: 0.08453, 16: 0.08470, 64: 0.83077}
 
@@ -261,15 +262,15 @@ def choose_tube_kv(
     """Find the tube voltage at which a plate has nearly a wanted optical depth.
 
     Args:
-        tube_kv: Range of the voltage. Whole multiples of 10 kV in it are tried, so that few spectra are needed; its
+        tube_kv: Range of the voltage. Whole multiples of 20 kV in it are tried, so that few spectra are needed; its
             lower end where it holds none.
         filter_mm_copper: Copper filter, in mm.
         material: Base metal.
         path_mm: Base metal along the beam, in mm.
         wanted_depth: Wanted optical depth; it falls with the voltage.
     """
-    first, last = int(np.ceil(tube_kv[0] / 10.0)), int(np.floor(tube_kv[1] / 10.0))
-    voltages = [10.0 * tens for tens in range(first, last + 1)] or [float(tube_kv[0])]
+    first, last = int(np.ceil(tube_kv[0] / STEP_KV)), int(np.floor(tube_kv[1] / STEP_KV))
+    voltages = [STEP_KV * steps for steps in range(first, last + 1)] or [float(tube_kv[0])]
 
     def depth(index: int) -> float:
         behind_plate = harden(tube_spectrum(voltages[index], filter_mm_copper), material, path_mm)

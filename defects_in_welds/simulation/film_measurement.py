@@ -36,6 +36,9 @@ _LEAST_STEP = 5.0  # of weld to plate, in standard deviations of the noise
 _LEAST_TOE = 1.5  # of the window inside a toe to that outside, likewise
 _LEAST_SHARE = 0.6
 
+_LEAST_CORRELATION = 0.9
+_STEEPEST = 0.95
+
 
 @dataclass(frozen=True, eq=False)
 class Band:
@@ -182,6 +185,27 @@ def find_band(pixels: Pixels, noise: float, pixel_pitch_mm: float) -> Band | Non
     smoothed = [_smooth(toe * cell_h, round(_SMOOTHED_OVER_MM / _CELL_COLUMN_MM)) for toe in toes]
     top, bottom = (np.interp(np.arange(width) + 0.5, knots, edge) for edge in smoothed)
     return Band((top + bottom) / 2, (bottom - top) / 2, weld[is_weld], plate[is_weld])
+
+
+def unexposed_level(band: Band) -> float | None:
+    """Measure the grey level of the unexposed film where the exposure varies along it.
+
+    Where source and film are near each other, the ends of a film get less, behind weld and plate by the same factor. So
+    white - weld = m (white - plate) with m the same everywhere: a straight line, whose slope is m and which meets
+    weld = plate at white. Its slope is taken as the ratio of the standard deviations, for both levels have errors.
+
+    Returns:
+        None where weld and plate do not vary together, or vary alike, as they do when the film's fog varies.
+    """
+    plate, weld = band.plate_levels, band.weld_levels
+    plate_std, weld_std = float(plate.std()), float(weld.std())
+    if plate_std == 0 or weld_std == 0:
+        return None
+    correlation = float(((plate - plate.mean()) * (weld - weld.mean())).mean()) / (plate_std * weld_std)
+    slope = weld_std / plate_std
+    if correlation < _LEAST_CORRELATION or slope > _STEEPEST:
+        return None
+    return float(weld.mean() - slope * plate.mean()) / (1 - slope)
 
 
 def _score_pairs(

@@ -28,7 +28,7 @@ class Visibility:
     cnr: float
 
 
-def replace_path(path_mm: Float[np.ndarray, "height width"], flaw: FlawBody, beam: Beam) -> None:
+def put_into(path_mm: Float[np.ndarray, "height width"], flaw: FlawBody, beam: Beam) -> None:
     """Put a flaw into the metal along the beam, in place.
 
     Args:
@@ -69,7 +69,7 @@ def expose(
         return detector.read_out(detector.render(sound_signal), rng), []
     flawed_mm = path_mm.copy()
     for flaw in flaws:
-        replace_path(flawed_mm, flaw, beam)
+        put_into(flawed_mm, flaw, beam)
     signal = beam.signal(flawed_mm, pixel_pitch_mm, field)
     grey, sound_grey = detector.render(signal), detector.render(sound_signal)
     noise = detector.noise_std(sound_grey)

@@ -111,7 +111,7 @@ def measure_film(film: AnnotatedRadiograph, pixel_pitch_mm: float | None) -> Rea
     if radiograph.pixel_pitch_mm is None:
         raise DataError(
             f"{film.image_path}: no pixel pitch in the file or its annotations, and flaws have sizes in mm; give it "
-            "with --pixel_pitch_mm (GDXray's welds: 0.0403)"
+            "with prepare.pixel_pitch_mm=0.0403 (so much in GDXray's welds)"
         )
     noise = measure_noise(radiograph.pixels)
     band = find_band(radiograph.pixels, noise.level, radiograph.pixel_pitch_mm)

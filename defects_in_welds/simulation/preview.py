@@ -17,7 +17,8 @@ from defects_in_welds.simulation.scene import SimulatedFilm, simulate_film
 from defects_in_welds.taxonomy import iso_6520_1_number
 
 _COLUMNS = 3
-_CROP_MM = 18.0, 40.0
+_CROP_MM = 14.0, 32.0
+_WINDOW_MM = 4.0  # grey levels this near to the flaw are shown from black to white
 _FILM_MM = 30.0, 100.0
 _CELL_INCHES = 4.4, 2.25
 _DPI = 130
@@ -76,7 +77,9 @@ def _draw_crop(axis: Axes, pixels: UInt16[np.ndarray, "height width"], flaw: Fla
     top = min(max((y0 + y1 - crop_hw[0]) // 2, 0), height - crop_hw[0])
     left = min(max((x0 + x1 - crop_hw[1]) // 2, 0), width - crop_hw[1])
     crop = pixels[top : top + crop_hw[0], left : left + crop_hw[1]]
-    axis.imshow(window_level(crop, *percentile_window(crop)), cmap="gray", vmin=0, vmax=255)
+    near = int(_WINDOW_MM / pitch_mm)
+    around = pixels[max(0, y0 - near) : y1 + near, max(0, x0 - near) : x1 + near]
+    axis.imshow(window_level(crop, *percentile_window(around)), cmap="gray", vmin=0, vmax=255)
     bar_px = _SCALE_BAR_MM / pitch_mm
     x, y = 0.03 * crop_hw[1], 0.94 * crop_hw[0]
     axis.plot([x, x + bar_px], [y, y], color="white", linewidth=3, solid_capstyle="butt")

@@ -16,21 +16,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from defects_in_welds.params.simulate import SimulateParams, WeldParams
+from defects_in_welds.params.simulate import FilmParams, SimulateParams, WeldParams
 from defects_in_welds.radiograph import Radiograph
 from defects_in_welds.simulation.beam import METAL, Beam, draw_beam
 from defects_in_welds.simulation.bodies import FlawBody
 from defects_in_welds.simulation.detector import detector_blur_px
 from defects_in_welds.simulation.exact_math import blur, uniform_in, wide_blur
-from defects_in_welds.simulation.film_measurement import ROUNDING_NOISE, Band, Noise, Pixels
+from defects_in_welds.simulation.film_measurement import ROUNDING_NOISE, Band, Noise, Pixels, unexposed_level
 from defects_in_welds.simulation.imaging import Visibility
 from defects_in_welds.simulation.objects import Box
 from defects_in_welds.simulation.scene import draw_flaws
-from defects_in_welds.simulation.weld import Weld, WeldSection, draw_weld
+from defects_in_welds.simulation.weld import WeldSection, draw_weld
 
 _SMOOTHED_OVER_PX = 5.0  # beyond the reach of the noise's own correlation, within that of the weld's slopes
 _WELDS_TRIED = 24
-_LEAST_CAP_CONTRAST = 0.02
+_LEAST_GRANULARITY = 1e-3
+_NORMAL_RESOLUTION_MM = 0.0886
 _MOST_CLIPPED_SHARE = 0.02
 _STD_OVER_MEDIAN = 1.4826  # of normal noise: standard deviation over the median of its size
 
@@ -120,14 +121,10 @@ def draw_exposure(film: RealFilm, params: SimulateParams, rng: np.random.Generat
     pixels, the scanner or a filter has blurred everything.
     """
     section = draw_section(film, params.weld, rng)
-    weld = section.weld
-    beam = draw_beam(rng, params.beam, weld.material, weld.nominal_path_mm)
-    return Exposure(
-        section=section,
-        beam=beam,
-        white_level=white_level(film, weld, beam),
-        blur_px=max(film.noise.blur_px, _edge_blur_px(film, beam, uniform_in(rng, params.film.scanner_unsharpness_mm))),
-    )
+    beam = draw_beam(rng, params.beam, section.weld.material, section.weld.nominal_path_mm)
+    edge_blur_px = _edge_blur_px(film, beam, uniform_in(rng, params.film.scanner_unsharpness_mm))
+    blur_px = max(film.noise.blur_px, edge_blur_px)
+    return Exposure(section, beam, white_level(film, params.film, blur_px, rng), blur_px)
 
 
 def _edge_blur_px(film: RealFilm, beam: Beam, drawn_unsharpness_mm: float) -> float:
@@ -166,27 +163,36 @@ def draw_section(film: RealFilm, params: WeldParams, rng: np.random.Generator) -
     reinforced = thickness_mm[rows]
     off_middle_mm = (np.arange(first, first + len(reinforced)) + 0.5)[:, None] * pitch_mm - centre_mm
     for height_mm, half_mm in ((weld.cap_height_mm, cap_half_mm), (weld.root_height_mm, root_half_mm)):
-        share = off_middle_mm / half_mm
+        share = off_middle_mm / np.maximum(half_mm, pitch_mm)
         reinforced += height_mm * np.maximum(1 - share * share, 0)
     return WeldSection(weld, pitch_mm, thickness_mm, centre_mm, cap_half_mm, root_half_mm)
 
 
-def white_level(film: RealFilm, weld: Weld, beam: Beam) -> float:
+def white_level(film: RealFilm, params: FilmParams, blur_px: float, rng: np.random.Generator) -> float:
     """Estimate the grey level of the unexposed film, from which exposure counts.
 
-    Scanned films are stretched by eye over the levels that a file has, and fog is mostly not among them. But the weld's
-    reinforcement is a step of known kind: with r the ratio of the exposures that the drawn beam gives behind weld and
-    plate, white - weld = r (white - plate). So a flaw has the contrast to the film's own weld that its height has to
-    the reinforcement's, whatever was done to the levels. Nothing on the film is lighter than white.
+    Scanned films are stretched by eye over the levels that a file has, and fog is mostly not among them. A film whose
+    exposure varies along it tells its white (``unexposed_level``). Of others the noise tells: the exposure behind the
+    weld is the noise times the signal-to-noise ratio, which a film's granularity g and density d above fog settle. With
+    the noise as the square root of the density, its ratio to d is sqrt(2 d) / g, for g is measured at density 2 through
+    an aperture of 0.1 mm, and so for a spatial resolution of 88.6 um. Nothing on the film is lighter than white.
+
+    Args:
+        film: The film.
+        params: Ranges of density and granularity.
+        blur_px: Standard deviation of the film's blur, in pixels.
+        rng: Source of the draws.
+
+    References:
+        ISO 11699-1 (granularity), EN ISO 17636-2 (normalised signal-to-noise ratio).
     """
-    plate_mm = weld.nominal_path_mm
-    behind = beam.transmit(np.array([plate_mm, plate_mm + weld.cap_height_mm + weld.root_height_mm]))
-    contrast = (1 - float(behind[1] / behind[0])) / (1 + beam.scatter_ratio)
-    lightest = float(film.radiograph.pixels.max())
-    if contrast < _LEAST_CAP_CONTRAST:  # a weld that was ground flush says nothing
-        return max(lightest, float(film.full_scale))
-    steps = film.band.weld_levels - film.band.plate_levels
-    return max(lightest, float(np.median(film.band.plate_levels + steps / contrast)))
+    density = uniform_in(rng, params.density) - params.fog_density
+    normalised_snr = np.sqrt(2 * density) / max(uniform_in(rng, params.granularity), _LEAST_GRANULARITY)
+    resolution_mm = max(1.0, np.sqrt(2) * blur_px) * film.pixel_pitch_mm
+    weld_level = float(np.median(film.band.weld_levels))
+    from_noise = weld_level + normalised_snr * resolution_mm / _NORMAL_RESOLUTION_MM * film.noise.level
+    measured = unexposed_level(film.band)
+    return max(float(film.radiograph.pixels.max()), float(from_noise) if measured is None else measured)
 
 
 def _has_levels(film: RealFilm, flaw: FlawBody) -> bool:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import cv2
 import pytest
 
 from defects_in_welds import cli
@@ -37,7 +38,7 @@ def test_each_command_explains_itself(command, project, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predikt"], "no command 'predikt'; there are: simulate, prepare, train"),
+        (["predikt"], "no command 'predikt'; there are: simulate, implant, prepare, train"),
         (["simulate", "--film", "3"], "simulate has no flag --film; it has --films"),
         (["simulate", "--film=3"], "simulate has no flag --film;"),
         (["simulate", "-film", "3"], "simulate has no flag --film;"),
@@ -45,7 +46,10 @@ def test_each_command_explains_itself(command, project, capsys):
         (["train", "--epochs", "3"], "train has no flag --epochs; it has --help, and overrides as section.key=value"),
         (["simulate", "simulate.films=0"], "simulate.films is 0; allowed: a number above 0"),
         (["simulate", "--films", "0"], "simulate.films is 0; allowed: a number above 0"),
-        (["simulate", "simulate.film=3"], "simulate.film"),
+        (["simulate", "simulate.sheets=3"], "unknown key simulate.sheets"),
+        (["simulate", "--workers", "0"], "--workers is 0; allowed: a whole number above 0"),
+        (["simulate", "preview", "--out", "7"], "--out is 7; allowed: a path that is no plain number, such as ./2024"),
+        (["implant", "--copies", "none"], "--copies is 'none'; allowed: a whole number above 0"),
     ],
 )
 def test_what_the_user_can_put_right_is_one_line_and_exit_code_1(arguments, message, project, capsys):
@@ -68,6 +72,15 @@ def test_simulate_takes_flags_and_overrides(project):
 def test_simulate_writes_into_data_unless_told_otherwise(project):
     run_command(COMMANDS, ["simulate", "--films=1", *TINY])
     assert (project / "data" / "annotations.json").is_file()
+
+
+def test_simulate_preview_draws_one_flaw_of_each_class(project, capsys):
+    run_command(COMMANDS, ["simulate", "preview", "--out", "sheet.png"])
+    assert capsys.readouterr().out.strip() == "sheet.png"
+    height, width = cv2.imread("sheet.png").shape[:2]
+    assert height > 1000
+    assert width > 1000
+    assert not (project / "data").exists()
 
 
 def test_simulate_leaves_foreign_data_alone(project, capsys):

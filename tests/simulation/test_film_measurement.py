@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from defects_in_welds.simulation.exact_math import blur
-from defects_in_welds.simulation.film_measurement import edge_blur_mm, find_band, measure_noise
+from defects_in_welds.simulation.film_measurement import Band, edge_blur_mm, find_band, measure_noise, unexposed_level
 
 PITCH_MM = 0.1
 
@@ -78,3 +78,20 @@ def test_the_blur_of_an_edge_is_measured(axis, sigma_px):
 
 def test_a_film_without_edges_has_no_measured_blur():
     assert edge_blur_mm(weld_film(np.random.default_rng(6)), 2.0, PITCH_MM) is None
+
+
+def test_a_film_that_is_exposed_unevenly_tells_its_white():
+    exposure = np.linspace(60, 200, 100)
+    row = np.zeros(100)
+    errors = np.random.default_rng(7).normal(0, 3, (2, 100))
+    band = Band(row, row, 300 - 0.7 * exposure + errors[0], 300 - exposure + errors[1])
+    assert unexposed_level(band) == pytest.approx(300, rel=0.05)
+
+
+def test_a_film_that_is_exposed_evenly_or_fogged_does_not_tell_its_white():
+    row = np.zeros(100)
+    errors = np.random.default_rng(8).normal(0, 3, (2, 100))
+    assert unexposed_level(Band(row, row, 150 + errors[0], 100 + errors[1])) is None
+    fog = np.linspace(0, 60, 100)
+    assert unexposed_level(Band(row, row, 150 + fog, 100 + fog)) is None
+    assert unexposed_level(Band(row, row, row + 150, row + 100)) is None
