@@ -79,6 +79,7 @@ def implant(
         params.prepare.pixel_pitch_mm,
         copies=copies,
         single_class=single_class,
+        weld_pattern=params.prepare.weld_pattern,
     )
 
 

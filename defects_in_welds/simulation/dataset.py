@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from jaxtyping import UInt16
+from jaxtyping import UInt8, UInt16
 from tqdm import tqdm
 
 from defects_in_welds.output_folder import replaced_folder
@@ -45,8 +45,12 @@ def simulate_dataset(params: SimulateParams, out_dir: Path, workers: int = 1) ->
         write_truth(folder / TRUTH_NAME, info, films, class_ids)
 
 
-def write_tiff(path: Path, pixels: UInt16[np.ndarray, "height width"], pixel_pitch_mm: float) -> None:
-    """Write an uncompressed 16-bit TIFF with its pixel pitch, the same bytes on every computer."""
+def write_tiff(
+    path: Path,
+    pixels: UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"],
+    pixel_pitch_mm: float,
+) -> None:
+    """Write an uncompressed TIFF of 8 or 16 bits with its pixel pitch, the same bytes on every computer."""
     pixels_per_cm = round(10_000 / pixel_pitch_mm)
     tifffile.imwrite(
         path,
