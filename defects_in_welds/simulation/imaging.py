@@ -8,9 +8,10 @@ from jaxtyping import Float, UInt16
 
 from defects_in_welds.simulation.beam import METAL, Beam
 from defects_in_welds.simulation.bodies import FlawBody
-from defects_in_welds.simulation.detector import Detector
+from defects_in_welds.simulation.detector import FULL_SCALE, Detector
 
 _VISIBLE_MARGIN_MM = 0.5  # blur carries a flaw's contrast beyond its outline
+_ROUNDING_VARIANCE = 1.0 / 12.0  # of whole grey levels: the least noise of any picture
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Visibility:
         contrast: Largest relative change of the radiation behind it, scattered radiation included; below 0 where the
             flaw lets less through than the sound weld.
         cnr: Contrast-to-noise ratio: largest change of the noise-free grey level over the noise's standard deviation
-            in a pixel.
+            in a pixel. What lies beyond black or white does not show and does not count.
     """
 
     contrast: float
@@ -73,6 +74,9 @@ def expose(
     signal = beam.signal(flawed_mm, pixel_pitch_mm, field)
     grey, sound_grey = detector.render(signal), detector.render(sound_signal)
     noise = detector.noise_std(sound_grey)
+    noise = np.sqrt(noise * noise + _ROUNDING_VARIANCE)
+    shown = np.abs(np.clip(grey, 0.0, FULL_SCALE) - np.clip(sound_grey, 0.0, FULL_SCALE))
+    shown /= noise
     margin = int(np.ceil(_VISIBLE_MARGIN_MM / pixel_pitch_mm))
     visibilities = []
     for flaw in flaws:
@@ -82,7 +86,7 @@ def expose(
         visibilities.append(
             Visibility(
                 contrast=float(change.flat[np.argmax(np.abs(change))]),
-                cnr=float(np.max(np.abs(grey[around] - sound_grey[around]) / noise[around])),
+                cnr=float(np.max(shown[around])),
             )
         )
     return detector.read_out(grey, rng), visibilities

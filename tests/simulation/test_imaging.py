@@ -92,6 +92,21 @@ def test_contrast_over_noise_is_that_of_the_pixels(beam, detector):
     assert visibility.cnr == pytest.approx(change / noise, rel=0.03)
 
 
+def test_what_lies_beyond_black_does_not_show(beam, detector):
+    dark = replace(detector, black_signal=0.5 * float(beam.transmit(np.array(PLATE_MM))))
+    pixels, (visibility,) = expose(np.full(HW, PLATE_MM), [sphere(1.0)], beam, dark, np.random.default_rng(0), PITCH_MM)
+    assert not pixels.any()
+    assert visibility.contrast > 0.05
+    assert visibility.cnr == 0
+
+
+def test_without_any_other_noise_that_of_whole_grey_levels_is_left(beam, detector):
+    still = replace(detector, open_quanta=1e30)
+    _, (visibility,) = expose(np.full(HW, PLATE_MM), [sphere(1.0)], beam, still, np.random.default_rng(0), PITCH_MM)
+    change = 65535 / still.black_signal * float(beam.transmit(np.array(PLATE_MM))) * visibility.contrast
+    assert visibility.cnr == pytest.approx(change * np.sqrt(12), rel=1e-6)
+
+
 @pytest.mark.parametrize("material", [GAS, SLAG, TUNGSTEN, METAL])
 def test_tungsten_and_added_metal_are_lighter_gas_and_slag_darker(beam, detector, material):
     flaw = sphere(1.0, material)
