@@ -72,12 +72,13 @@ class Beam:
     Attributes:
         material: Base metal.
         nominal_path_mm: Base metal along the beam through the sound plate.
+        wall_mm: Thickness of the plate, or of the pipe's wall that bears the weld.
         tube_kv: Tube voltage.
         optical_depth: Effective attenuation coefficient behind the sound plate times its thickness.
         spectrum: The open beam.
         step_mm: Distance of the table's knots.
         table: Share of the open beam's signal behind 0, 1, 2, ... steps of base metal.
-        source_to_object_mm: From the focal spot to the object's upper surface.
+        source_to_object_mm: From the focal spot to the upper surface of the plate, or of that wall.
         gap_mm: From the object's lower surface to the detector.
         focal_spot_mm: Width of the focal spot.
         scatter_ratio: Scattered over primary signal behind the sound plate; the build-up factor less 1.
@@ -88,6 +89,7 @@ class Beam:
 
     material: str
     nominal_path_mm: float
+    wall_mm: float
     tube_kv: float
     optical_depth: float
     spectrum: Spectrum
@@ -103,13 +105,13 @@ class Beam:
 
     @property
     def source_to_middle_mm(self) -> float:
-        """Distance from the focal spot to the middle of the object's thickness."""
-        return self.source_to_object_mm + self.nominal_path_mm / 2.0
+        """Distance from the focal spot to the middle of the weld's thickness."""
+        return self.source_to_object_mm + self.wall_mm / 2.0
 
     @property
     def middle_to_detector_mm(self) -> float:
-        """Distance from the middle of the object's thickness to the detector."""
-        return self.gap_mm + self.nominal_path_mm / 2.0
+        """Distance from the middle of the weld's thickness to the detector."""
+        return self.gap_mm + self.wall_mm / 2.0
 
     @property
     def magnification(self) -> float:
@@ -221,7 +223,9 @@ class Beam:
         return scattered
 
 
-def draw_beam(rng: np.random.Generator, params: BeamParams, material: str, path_mm: float) -> Beam:
+def draw_beam(
+    rng: np.random.Generator, params: BeamParams, material: str, path_mm: float, wall_mm: float | None = None
+) -> Beam:
     """Draw the beam for a plate, with the tube voltage that the plate's thickness asks for.
 
     Args:
@@ -229,6 +233,8 @@ def draw_beam(rng: np.random.Generator, params: BeamParams, material: str, path_
         params: Their ranges.
         material: Base metal.
         path_mm: Base metal along the beam through the sound plate, in mm.
+        wall_mm: Of a pipe, the thickness of the wall on the detector's side, in mm: it bears the weld, and its distance
+            from the detector is what blurs the weld. None for a plate, where it is the path.
     """
     wanted_depth = uniform_in(rng, params.optical_depth)
     tube_kv = choose_tube_kv(params.tube_kv, params.filter_mm_copper, material, path_mm, wanted_depth)
@@ -241,6 +247,7 @@ def draw_beam(rng: np.random.Generator, params: BeamParams, material: str, path_
     return Beam(
         material=material,
         nominal_path_mm=path_mm,
+        wall_mm=path_mm if wall_mm is None else wall_mm,
         tube_kv=tube_kv,
         optical_depth=depth,
         spectrum=spectrum,

@@ -20,7 +20,7 @@ class DigitalDetector:
     """A digital detector array during one exposure.
 
     Attributes:
-        pixel_pitch_mm: Pixel pitch.
+        pixel_pitch_mm: Pixel pitch in the detector's plane.
         milliampere_seconds: Tube current times exposure time.
         open_quanta: Quanta on a pixel of the open beam.
         black_signal: Signal, relative to the open beam, that is shown black.
@@ -122,7 +122,7 @@ def draw_digital_detector(
     Args:
         rng: Source of the draws.
         params: Their ranges.
-        pixel_pitch_mm: Pixel pitch, in mm.
+        pixel_pitch_mm: Pixel pitch in the detector's plane, in mm.
         plate_signal: Signal behind the sound plate, relative to the open beam.
         quanta_per_mm2_mas: Quanta of the open beam that 1 mA s gives on a square millimetre of the detector.
     """

@@ -30,7 +30,7 @@ class Film:
     """An exposed, developed and scanned film.
 
     Attributes:
-        pixel_pitch_mm: Pixel pitch.
+        pixel_pitch_mm: Pixel pitch in the film's plane.
         density: Density behind the sound plate, fog included.
         plate_signal: Signal behind the sound plate, relative to the open beam.
         fog_density: Density of the unexposed, developed film.
@@ -157,7 +157,7 @@ def draw_film(
         rng: Source of the draws.
         params: Their ranges.
         image_hw: Height and width of the picture, in pixels.
-        pixel_pitch_mm: Pixel pitch, in mm.
+        pixel_pitch_mm: Pixel pitch in the film's plane, in mm.
         plate_signal: Signal behind the sound plate, relative to the open beam.
         edges: The film's edges in the picture.
     """

@@ -60,8 +60,8 @@ def simulate_film(params: SimulateParams, film: int) -> SimulatedFilm:
     flaws = draw_flaws(rng, section, params.flaws) if rng.random() >= params.defect_free_share else []
     boxes = [flaw.box_xyxy for flaw in flaws]
     objects = draw_objects(rng, section, params.objects, boxes)
-    beam = draw_beam(rng, params.beam, weld.material, weld.nominal_path_mm)
-    detector = _draw_detector(rng, params, beam, [*boxes, *(lying.box_xyxy for lying in objects)])
+    beam = draw_beam(rng, params.beam, weld.material, weld.nominal_path_mm, weld.plate_mm)
+    detector = draw_detector(rng, params, beam, [*boxes, *(lying.box_xyxy for lying in objects)])
     path_mm = section.thickness_mm.copy()
     for lying in objects:
         rows, columns = lying.thickness_mm.shape
@@ -101,10 +101,20 @@ def _is_near(one: Box, other: Box, gap_px: int) -> bool:
     return all(one[i] < other[i + 2] + gap_px and other[i] < one[i + 2] + gap_px for i in (0, 1))
 
 
-def _draw_detector(
+def draw_detector(
     rng: np.random.Generator, params: SimulateParams, beam: Beam, taken_xyxy: Sequence[Box]
 ) -> DigitalDetector | Film:
-    pitch, image_hw = params.pixel_pitch_mm, (params.height_px, params.width_px)
+    """Draw a film, or a digital detector array, and its exposure.
+
+    Args:
+        rng: Source of the draws.
+        params: Their ranges.
+        beam: What exposes it.
+        taken_xyxy: Half-open boxes of flaws and objects, in pixels, which a film's edges leave clear.
+    """
+    image_hw = (params.height_px, params.width_px)
+    # A detector's unsharpness, grain and marks have their sizes in its own plane, where the object is magnified.
+    pitch = params.pixel_pitch_mm * beam.magnification
     plate_signal = float(beam.transmit(np.array(beam.nominal_path_mm))) * (1.0 + beam.scatter_ratio)
     is_film = rng.random() < params.film_share
     has_edges = rng.random() < params.objects.film_edges
@@ -118,7 +128,7 @@ def _draw_detector(
         params.digital,
         pixel_pitch_mm=pitch,
         plate_signal=plate_signal,
-        quanta_per_mm2_mas=beam.quanta_per_mm2(1.0),
+        quanta_per_mm2_mas=beam.quanta_per_mm2(1.0) / (beam.magnification * beam.magnification),
     )
 
 

@@ -209,6 +209,16 @@ def test_an_edge_is_spread_by_the_geometric_unsharpness():
         assert spread * np.sqrt(12) == pytest.approx(0.3 / 1.1, rel=0.02)
 
 
+def test_a_weld_in_a_pipe_is_blurred_from_the_middle_of_the_wall_that_bears_it():
+    plate, pipe = (
+        draw_beam(np.random.default_rng(0), BeamParams(**{**PARAMS, "gap_mm": [2, 2]}), "steel", 20.0, wall_mm)
+        for wall_mm in (None, 10.0)
+    )
+    assert pipe.optical_depth == plate.optical_depth
+    assert (plate.middle_to_detector_mm, pipe.middle_to_detector_mm) == (12.0, 7.0)
+    assert pipe.unsharpness_mm == pytest.approx(pipe.focal_spot_mm * 7.0 / (pipe.source_to_object_mm + 5.0))
+
+
 def test_scatter_adds_the_build_up_behind_the_plate_and_shines_under_lead():
     beam = drawn()
     path_mm = np.full((150, 310), 12.0)

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -9,8 +10,9 @@ from faster_coco_eval.core import mask as coco_mask
 
 from defects_in_welds.data.annotation_formats import read_dataset
 from defects_in_welds.params import ParamsError, SimulateParams, load_params
+from defects_in_welds.simulation.beam import draw_beam
 from defects_in_welds.simulation.dataset import simulate_dataset
-from defects_in_welds.simulation.scene import simulate_film
+from defects_in_welds.simulation.scene import draw_detector, simulate_film
 from defects_in_welds.simulation.truth import run_lengths
 
 TINY = ("simulate.films=4", "simulate.seed=3", "simulate.height_px=200", "simulate.width_px=400")
@@ -126,6 +128,20 @@ def test_flaws_are_seen_where_the_truth_says():
                 assert simulated.pixels[y - 2 : y + 3, x - 2 : x + 3].mean() < beside
                 seen += 1
     assert seen > 5
+
+
+@pytest.mark.parametrize("film_share", [0, 1])
+def test_what_the_detector_blurs_is_smaller_in_a_magnified_object(film_share):
+    params = tiny(f"simulate.film_share={film_share}", "simulate.pixel_pitch_mm=0.02")
+    drawn = draw_beam(np.random.default_rng(0), params.beam, "steel", 10.0)
+    contact = dataclasses.replace(drawn, source_to_object_mm=1e6, gap_mm=0.0)
+    enlarged = dataclasses.replace(drawn, source_to_object_mm=295.0, gap_mm=295.0)
+    near, far = (draw_detector(np.random.default_rng(1), params, beam, []) for beam in (contact, enlarged))
+    assert far.unsharpness_mm == near.unsharpness_mm
+    pixel_variance = 1 / 12
+    assert near.blur_px**2 + pixel_variance == pytest.approx(4 * (far.blur_px**2 + pixel_variance), rel=1e-4)
+    if not film_share:  # a pixel takes the quanta that have crossed its share of the object, however far it is
+        assert far.open_quanta == pytest.approx(enlarged.quanta_per_mm2(far.milliampere_seconds) * 0.02**2)
 
 
 def test_flaws_keep_their_distance():
