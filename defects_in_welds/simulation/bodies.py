@@ -32,7 +32,8 @@ class FlawBody:
             penetration) it is that of the cross-section at its widest: a crack's opening.
         height_mm: Extent along the beam. Of a flat flaw it is the extent in its own plane, before the tilt; of a group
             of pores, the largest pore's.
-        depth_mm: Depth of its middle below the upper surface.
+        depth_mm: Depth of its middle below the upper surface, the one that bears the cap: in a pipe, whose weld is on
+            the detector's side, the outer one.
         tilt_deg: Angle between a flat flaw's plane and the beam; positive where its deeper side lies further down the
             film, or to the right for a transverse crack.
     """

@@ -226,6 +226,19 @@ def test_a_flaw_longer_than_the_film_finds_no_room(kind):
     assert FLAW_KINDS[kind](np.random.default_rng(0), section, flaw_params(kind)) is None
 
 
+@every_kind
+def test_a_flaw_in_a_pipe_narrower_than_the_film_lies_over_its_bore(kind):
+    plate = SECTIONS["V"]
+    pipe = replace(plate, weld=replace(plate.weld, pipe_diameter_mm=80.0))
+    found = [FLAW_KINDS[kind](np.random.default_rng(seed), pipe, flaw_params(kind)) for seed in range(20)]
+    boxes = [flaw.box_xyxy for flaw in found if flaw is not None]
+    assert boxes
+    middle_mm, bore_mm = 50.0, 40.0 - PLATE_MM
+    slack_mm = 2 * PITCH_MM + (1.0 if kind in GROUPS else 0.0)
+    assert min(box[0] for box in boxes) * PITCH_MM >= middle_mm - bore_mm - slack_mm
+    assert max(box[2] for box in boxes) * PITCH_MM <= middle_mm + bore_mm + slack_mm
+
+
 @pytest.mark.parametrize("kind", sorted(set(FLAW_KINDS) - {"undercut", "excess_penetration", "burn_through"}))
 @both_preparations
 def test_a_flaw_inside_the_weld_lies_in_the_fused_metal(kind, preparation):

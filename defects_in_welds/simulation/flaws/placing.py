@@ -41,9 +41,16 @@ def widest_mm(section: WeldSection) -> float:
 
 
 def start_along(rng: np.random.Generator, section: WeldSection, length_mm: float) -> float | None:
-    """Draw where a flaw begins along the film, or None where it is longer than the film."""
-    room = section.thickness_mm.shape[1] * section.pixel_pitch_mm - length_mm
-    return uniform(rng, 0.0, room) if room > 0 else None
+    """Draw where a flaw begins along the film, or None where it is longer than the film.
+
+    In a pipe that is narrower than the film it lies over the bore: beyond it the wall bends away, and then ends.
+    """
+    film_mm = section.thickness_mm.shape[1] * section.pixel_pitch_mm
+    first_mm = 0.0
+    if section.weld.pipe_diameter_mm is not None:
+        first_mm = max(0.0, film_mm / 2 - (section.weld.pipe_diameter_mm / 2 - section.weld.plate_mm))
+    last_mm = film_mm - first_mm - length_mm
+    return uniform(rng, first_mm, last_mm) if last_mm > first_mm else None
 
 
 def along_section(
