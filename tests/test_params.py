@@ -58,6 +58,7 @@ def test_every_experiment_composes(name):
             r"simulate\.weld\.materials is \['wood'\]; allowed: some of steel, stainless",
         ),
         ("simulate.flaws.undercut.length_mm=[0,1]", r"simulate\.flaws\.undercut\.length_mm"),
+        ("simulate.flaws.gas_pore.tilt_deg=[0,5]", r"simulate\.flaws\.gas_pore\.tilt_deg .* no plane to tilt"),
         ("simulate.flaws.scratch.most_per_film=1", r"unknown key simulate\.flaws\.scratch; allowed: burn_through"),
         ("simulate.objects.wire_iqi=2", r"simulate\.objects\.wire_iqi is 2\.0; allowed: a number from 0 to 1"),
         ("simulate.seed=-1", r"simulate\.seed is -1; allowed: 0 to"),

@@ -10,6 +10,7 @@ from defects_in_welds.params.checks import require, require_positive, require_ra
 
 BASE_MATERIALS = ("steel", "stainless steel", "aluminium", "titanium")
 PREPARATIONS = ("V", "X")
+FLAT_FLAWS = ("longitudinal_crack", "transverse_crack", "lack_of_sidewall_fusion", "lack_of_penetration")
 
 
 @dataclass
@@ -20,8 +21,9 @@ class BeamParams:
         tube_kv: Range of the tube voltage, in kV. The voltage is chosen so that the plate has the optical depth below.
         optical_depth: Range of the plate's effective attenuation coefficient times its thickness.
         filter_mm_copper: Copper filter before the tube, in mm.
-        source_to_object_mm: Range of the distance from the focal spot to the object's upper surface, in mm.
-        gap_mm: Range of the distance from the object's lower surface to the detector, in mm.
+        source_to_object_mm: Range of the distance from the focal spot to the upper surface of the plate, or of the
+            pipe's wall that bears the weld, in mm.
+        gap_mm: Range of the distance from the lower surface of the plate or of that wall to the detector, in mm.
         focal_spot_mm: Range of the focal spot's width, in mm.
         scatter_per_optical_depth: Scattered over primary radiation behind the plate, per unit of optical depth.
         scatter_width_mm: Standard deviation of the scattered radiation's spread, in mm.
@@ -116,7 +118,8 @@ class FlawParams:
         length_mm: Range of the largest extent across the beam, in mm.
         width_mm: Range of the extent across the length, in mm: the opening of a crack; of porosity, its band's width.
         height_mm: Range of the extent along the beam, in mm; of porosity, the diameter of its pores.
-        tilt_deg: Range of the angle between a flat flaw's plane and the beam, in degrees, to either side.
+        tilt_deg: Range of the angle between a flat flaw's plane and the beam, in degrees, to either side; of a lack of
+            sidewall fusion, the angle to the groove's flank. Bodies without a plane have none: [0, 0].
     """
 
     most_per_film: int
@@ -157,6 +160,10 @@ class FlawsParams:
         """Check the values."""
         for name, flaw in vars(self).items():
             flaw.check(name)
+            is_upright = name in FLAT_FLAWS or list(flaw.tilt_deg) == [0, 0]
+            require(
+                is_upright, f"simulate.flaws.{name}.tilt_deg", list(flaw.tilt_deg), "[0, 0]: it has no plane to tilt"
+            )
 
 
 @dataclass
@@ -195,7 +202,7 @@ class FilmParams:
         density: Range of the optical density behind the sound plate.
         fog_density: Density of the unexposed, developed film.
         granularity: Range of the density's standard deviation at density 2 seen through a 0.1 mm circular aperture.
-        grain_mm: Range of the correlation length of the film's noise, in mm.
+        grain_mm: Range of the correlation length of the film's noise, in mm: where it has fallen to 1/e.
         scanner_unsharpness_mm: Range of the unsharpness of film and scanner together, in mm.
         scanner_noise: Standard deviation of the scanner's noise, as a share of full scale.
         density_range: Range of the density that the scanner maps to full scale, from black to white.
