@@ -216,8 +216,11 @@ class Beam:
             Field times the sum of the primary radiation, blurred by the focal spot, and the scattered.
         """
         primary = self.transmit(path_mm)
-        scattered = spread_scatter(primary, self.scatter_width_mm / pixel_pitch_mm)
-        scattered *= self.scatter_ratio
+        # Metal scatters, in proportion to its optical depth: beside a pipe there is much radiation and no metal.
+        scattered = np.clip(path_mm, 0.0, self.step_mm * (len(self.table) - 1))
+        scattered *= primary
+        scattered = spread_scatter(scattered, self.scatter_width_mm / pixel_pitch_mm)
+        scattered *= self.scatter_ratio / self.nominal_path_mm
         scattered += blur(primary, self.focal_blur_mm / pixel_pitch_mm)
         scattered *= field
         return scattered

@@ -230,6 +230,17 @@ def test_scatter_adds_the_build_up_behind_the_plate_and_shines_under_lead():
     assert 0.9 * beam.scatter_ratio * primary[0, 0] < under_lead < 1.01 * beam.scatter_ratio * primary[0, 0]
 
 
+def test_the_open_beam_beside_a_pipe_is_not_scattered_but_by_the_pipe():
+    beam = drawn()
+    path_mm = np.zeros((300, 600))
+    path_mm[:, :300] = 12.0
+    beside = beam.signal(path_mm, 0.5, np.ones(path_mm.shape))[150]
+    behind = beam.transmit(np.array([12.0]))[0] * (1 + beam.scatter_ratio)
+    assert beside[0] == pytest.approx(behind)
+    assert beside[-1] == pytest.approx(1)
+    assert (beside[:290] <= behind * 1.001).all()
+
+
 @pytest.mark.parametrize("image_hw", [(170, 233), (3, 400), (64, 1)])
 def test_the_coarse_scatter_is_that_of_the_whole_image(image_hw):
     image = 0.1 * np.random.default_rng(0).random(image_hw) + (np.arange(image_hw[1]) > image_hw[1] / 3)
