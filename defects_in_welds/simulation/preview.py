@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from defects_in_welds.data.grey_levels import percentile_window, window_level
-from defects_in_welds.params import SimulateParams
+from defects_in_welds.params import ParamsError, SimulateParams
 from defects_in_welds.simulation.bodies import FlawBody
 from defects_in_welds.simulation.flaws import FLAW_KINDS
 from defects_in_welds.simulation.scene import SimulatedFilm, simulate_film
@@ -32,6 +32,9 @@ def draw_flaw_sheet(params: SimulateParams, path: Path) -> None:
     Args:
         params: What is simulated; size and number of the films and of the flaws on them do not count.
         path: The picture to write.
+
+    Raises:
+        ParamsError: If a class finds no room on a film.
     """
     height, width = (int(side_mm / params.pixel_pitch_mm) for side_mm in _FILM_MM)
     params = replace(params, height_px=height, width_px=width, films_per_weld=1, defect_free_share=0.0)
@@ -62,7 +65,10 @@ def _film_with(params: SimulateParams, kind: str) -> tuple[SimulatedFilm, FlawBo
                 best = visibility.cnr, simulated, flaw
         if best is not None and best[0] >= 3 * params.visible_cnr:
             break
-    assert best is not None, f"no {kind} found room on {_MOST_TRIES} films"
+    if best is None:
+        raise ParamsError(
+            f"params: no simulate.flaws.{kind} finds room on a weld of {_FILM_MM[1]:g} mm; make it or the plate smaller"
+        )
     return best[1:]
 
 
