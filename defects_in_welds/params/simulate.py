@@ -244,7 +244,7 @@ class ObjectsParams:
         lead_letters: Lead letters and arrows.
         wire_iqi: A wire image quality indicator (ISO 19232-1).
         duplex_wire: A duplex wire image quality indicator (ISO 19232-5).
-        film_edges: The film's edge, unexposed beyond it.
+        film_edges: The edges of a scanned film, and the dark bed of the scanner beyond them.
     """
 
     lead_letters: float
@@ -268,7 +268,7 @@ class SimulateParams:
         width_px: Film width along the weld, in pixels.
         pixel_pitch_mm: Pixel pitch in the plane of the object, in mm.
         films_per_weld: Films that show one weld; they stay on one side of a split.
-        defect_free_share: Share of films without any flaw.
+        defect_free_share: Share of films on which no flaw is drawn; some of the others come out without one too.
         visible_cnr: Contrast-to-noise ratio below which a flaw is marked as difficult.
         film_share: Share of radiographs on scanned film; the others are from a digital detector array.
         beam: Source and geometry.
