@@ -10,6 +10,7 @@ from defects_in_welds.params.checks import require, require_positive, require_ra
 
 BASE_MATERIALS = ("steel", "stainless steel", "aluminium", "titanium")
 PREPARATIONS = ("V", "X")
+LEAST_SIDE_PX = 128
 FLAT_FLAWS = ("longitudinal_crack", "transverse_crack", "lack_of_sidewall_fusion", "lack_of_penetration")
 
 
@@ -301,6 +302,6 @@ class SimulateParams:
         require_positive(self, "simulate", "films", "pixel_pitch_mm", "films_per_weld")
         for key in ("height_px", "width_px"):
             value = getattr(self, key)
-            require(value >= 128, f"simulate.{key}", value, "at least 128 pixels")
+            require(value >= LEAST_SIDE_PX, f"simulate.{key}", value, f"at least {LEAST_SIDE_PX} pixels")
         require_share(self, "simulate", "defect_free_share", "film_share")
         require(self.visible_cnr >= 0, "simulate.visible_cnr", self.visible_cnr, "0 or more")

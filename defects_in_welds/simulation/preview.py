@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from defects_in_welds.data.grey_levels import percentile_window, window_level
 from defects_in_welds.params import ParamsError, SimulateParams
+from defects_in_welds.params.simulate import LEAST_SIDE_PX
 from defects_in_welds.simulation.bodies import FlawBody
 from defects_in_welds.simulation.flaws import FLAW_KINDS
 from defects_in_welds.simulation.scene import SimulatedFilm, simulate_film
@@ -36,7 +37,7 @@ def draw_flaw_sheet(params: SimulateParams, path: Path) -> None:
     Raises:
         ParamsError: If a class finds no room on a film.
     """
-    height, width = (int(side_mm / params.pixel_pitch_mm) for side_mm in _FILM_MM)
+    height, width = (max(LEAST_SIDE_PX, int(side_mm / params.pixel_pitch_mm)) for side_mm in _FILM_MM)
     params = replace(params, height_px=height, width_px=width, films_per_weld=1, defect_free_share=0.0)
     rows = -(-len(FLAW_KINDS) // _COLUMNS)
     figure = Figure(figsize=(_COLUMNS * _CELL_INCHES[0], rows * _CELL_INCHES[1]), layout="constrained")
