@@ -160,7 +160,9 @@ def _open_run(params: Params, data_sha256: str, run_id: str | None) -> RunTracke
         return RunTracker(client, run_id, run.info.experiment_id)
     experiment = client.get_experiment_by_name(params.train.experiment_name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(params.train.experiment_name)
-    run = client.create_run(experiment_id, tags=_tags(data_sha256))
+    # MLflow would draw a name from the generator that the training has seeded: the same for every run.
+    name = time.strftime("%Y-%m-%d %H:%M:%S")
+    run = client.create_run(experiment_id, run_name=name, tags=_tags(data_sha256))
     tracker = RunTracker(client, run.info.run_id, experiment_id)
     tracker.log_params(training_params(params))
     return tracker

@@ -1,4 +1,5 @@
 import subprocess
+import time
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,14 @@ def test_a_run_holds_parameters_tags_metrics_and_a_file(store, client, params):
     (row,) = client.get_metric_history(run.info.run_id, "val/AP/трещина _100_")
     assert row.step == 3
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["best.ckpt"]
+
+
+def test_a_run_is_named_by_its_start(client, params):
+    with tracked_run(params, "", run_id=None) as tracker:
+        pass
+    run = client.get_run(tracker.run_id)
+    named = time.mktime(time.strptime(run.info.run_name, "%Y-%m-%d %H:%M:%S"))
+    assert named == pytest.approx(run.info.start_time / 1000, abs=60)
 
 
 @pytest.mark.parametrize(
