@@ -25,6 +25,8 @@ References:
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,7 +144,7 @@ def read_simulated(root: Path) -> list[Film]:
             if not annotation.difficult:
                 x0, y0, x1, y1 = (int(edge) for edge in annotation.box_xyxy)
                 lengths = masks[names[listed.image_path.name], (x0, y0, x1 - x0, y1 - y0)]
-                flaws.append(Flaw((x0, y0, x1, y1), unpack(lengths["counts"], film.image_hw)[y0:y1, x0:x1]))
+                flaws.append(Flaw((x0, y0, x1, y1), unpack(lengths["counts"], film.image_hw)[y0:y1, x0:x1].copy()))
         films.append(Film(listed.name, listed.weld or listed.name, grey, tuple(flaws), find_weld(grey)))
     return films
 
@@ -490,6 +492,11 @@ def accuracy(scores: Reals, patches: Patches) -> float:
     return float(np.mean([right[patches.simulated == side].mean() for side in (0, 1)]))
 
 
+def quality(scores: Reals, patches: Patches) -> tuple[float, float]:
+    """Accuracy and area under the ROC curve."""
+    return accuracy(scores, patches), float(roc_auc_score(patches.simulated, scores))
+
+
 # --- Table, figures, record -----------------------------------------------------------------------------------------
 
 
@@ -526,32 +533,28 @@ def compare(real: Sequence[Film], simulated: Sequence[Film], seeds: int, out: Pa
         for name in ("weld", "plate")
     }
 
-    patches, network_seeds, regression_seeds, seen_seeds = [], [], [], []
-    weights: dict[str, float] = {}
-    for seed in range(seeds):
-        per_side = PATCHES_PER_FILM * len(real)
-        drawn = join(draw_patches(real, per_side, False, seed), draw_patches(simulated, per_side, True, seed))
-        scores, weights = regression_scores(drawn)
-        regression_seeds.append((accuracy(scores, drawn), float(roc_auc_score(drawn.simulated, scores))))
-        if seed == 0:
-            seen = network_scores(drawn, drawn.half, seed)
-            seen_seeds.append((accuracy(seen, drawn), float(roc_auc_score(drawn.simulated, seen))))
-        scores = network_scores(drawn, drawn.fold, seed)
-        network_seeds.append((accuracy(scores, drawn), float(roc_auc_score(drawn.simulated, scores))))
-        patches.append((drawn, scores))
-        print(f"seed {seed}: network {network_seeds[-1][0]:.3f}, regression {regression_seeds[-1][0]:.3f}", flush=True)
+    per_side = PATCHES_PER_FILM * len(real)
+    drawn = [
+        join(draw_patches(real, per_side, False, seed), draw_patches(simulated, per_side, True, seed))
+        for seed in range(seeds)
+    ]
+    folds = [*((patches, patches.fold, seed) for seed, patches in enumerate(drawn)), (drawn[0], drawn[0].half, 0)]
+    with multiprocessing.get_context("spawn").Pool(min(len(folds), os.cpu_count() or 1)) as pool:
+        *network, seen = pool.starmap(network_scores, folds, chunksize=1)
+    regression = [regression_scores(patches) for patches in drawn]
+    weights = regression[-1][1]
 
     print(f"\n{'':28}{'real':>26}{'simulated':>26}")
     for name, *values in rows:
         print(f"{name:28}{values[0]:>26}{values[1]:>26}")
     print(f"\nWasserstein distance, grey levels: weld {wasserstein['weld']:.1f}, plate {wasserstein['plate']:.1f}")
     result: dict[str, object] = {"table": {name: values for name, *values in rows}, "wasserstein_grey": wasserstein}
-    for name, values_of in (
-        ("network", network_seeds),
-        ("network_on_films_seen", seen_seeds),
-        ("regression", regression_seeds),
+    for name, scores_by_seed in (
+        ("network", network),
+        ("network_on_films_seen", [seen]),
+        ("regression", [scores for scores, _ in regression]),
     ):
-        table = np.array(values_of)
+        table = np.array([quality(scores, patches) for scores, patches in zip(scores_by_seed, drawn, strict=False)])
         mean, std = table.mean(axis=0), table.std(axis=0)
         print(f"{name}: accuracy {mean[0]:.3f} (std of {len(table)} seeds {std[0]:.3f}), area under ROC {mean[1]:.3f}")
         result[f"{name}_accuracy"] = [round(float(value), 4) for value in table[:, 0]]
@@ -561,12 +564,12 @@ def compare(real: Sequence[Film], simulated: Sequence[Film], seeds: int, out: Pa
         print(f"  {name:28}{weight:+.2f}")
     result["regression_weights"] = {name: round(weight, 3) for name, weight in weights.items()}
     print("recognised share by film (seed 0):")
-    print_by_film(real, simulated, *patches[0])
+    print_by_film(real, simulated, drawn[0], network[0])
 
     out.mkdir(parents=True, exist_ok=True)
     draw_curves(out / "curves.png", levels, frequencies, spectra, sizes, contrasts)
     draw_films(out / "films.png", sides)
-    draw_patch_sheet(out / "patches.png", *patches[0])
+    draw_patch_sheet(out / "patches.png", drawn[0], network[0])
     return result
 
 

@@ -224,10 +224,11 @@ def _draw_bead(
     """Draw a cap or root bead of a width and height around a middle."""
     width_mm, height_mm = max(size_mm[0], film.pitch_mm), size_mm[1]
     slope = 4.0 * height_mm / width_mm
-    width_change = unevenness * film.curve((0.5, 20.0), (0.3, 6.0), (0.2, 2.0))
-    height_change = unevenness * film.curve((0.4, 25.0), (0.15, 9.0))
+    # On film a bead changes more in height, where filler piles up, than in width, which the groove holds.
+    width_change = unevenness * film.curve((0.35, 20.0), (0.15, 6.0), (0.05, 2.0))
+    height_change = unevenness * film.curve((0.8, 25.0), (0.3, 9.0), (0.1, 3.0))
     return _Bead(
-        centre_mm=centre_mm + 0.3 * unevenness * width_mm * film.curve((0.6, 5.0), (0.4, 2.0)),
+        centre_mm=centre_mm + 0.15 * unevenness * width_mm * film.curve((0.8, 6.0), (0.2, 2.0)),
         half_mm=width_mm / 2.0 * np.maximum(0.25, 1.0 + width_change),
         height_mm=height_mm * np.maximum(0.0, 1.0 + height_change),
         skew=film.curve((0.2, 40.0), (0.1, 10.0)),
