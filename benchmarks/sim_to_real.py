@@ -1,6 +1,6 @@
 """Does simulation help on real films? The same detector from three starts, measured on films that it has not seen.
 
-    python benchmarks/sim_to_real.py --real ../shared/data/gdxray-welds/W0001 --work /tmp/sim_to_real
+    python benchmarks/sim_to_real.py --real GDXray/W0001 --work /tmp/sim_to_real
 
 The starts: real films alone; weights that were trained on simulated films first; virtual flaws implanted into the real
 training films. All have the same network, the same number of steps on real films, and the same test films. One class,

@@ -1,7 +1,7 @@
 """How far are simulated films from real ones? A comparison with the films of GDXray (BAM round robin test).
 
     python -m defects_in_welds simulate --out /tmp/simulated experiment=gdxray
-    python benchmarks/simulation_realism.py --real ../shared/data/gdxray-welds --simulated /tmp/simulated
+    python benchmarks/simulation_realism.py --real GDXray --simulated /tmp/simulated
 
 Both sides are brought to the same form first: 8 bits (16-bit simulated levels are rounded to the nearest of 256, as by
 the 8-bit file of the film's scan) and one pixel pitch, 0.0403 mm. The same functions then measure both:
@@ -27,7 +27,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -673,7 +672,7 @@ def main() -> None:
     options = parser.parse_args()
     result = compare(read_real(options.real), read_simulated(options.simulated), options.seeds, options.out)
     if not options.no_record:
-        record("simulation_realism", {"command": " ".join(sys.argv), **result})
+        record("simulation_realism", result)
 
 
 if __name__ == "__main__":
