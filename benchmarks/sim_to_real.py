@@ -5,6 +5,8 @@
 The starts: real films alone; weights that were trained on simulated films first; virtual flaws implanted into the real
 training films. All have the same network, the same number of steps on real films, and the same test films. One class,
 films at half resolution with the slow background taken away, on a CPU. The films are split by hand, since six are few.
+
+The network is the baseline's: the finest features of MobileNet stand for 32 px, more than most flaws of these films have. A step takes about a second on 2 cores.
 """
 
 import argparse
@@ -36,15 +38,11 @@ PIXEL_PITCH_MM = 0.0403
 SPLIT_OF_FILM = {"0001": "train", "0005": "train", "0007": "train", "0006": "val", "0002": "test", "0009": "test"}
 CLASS = "defect"
 OVERRIDES = [
-    "prepare.img_size=320",
-    "prepare.overlap_px=64",
     "prepare.resample_pitch_mm=0.08",
     "prepare.background_mm=3",
     "prepare.on_finding=keep",
     "prepare.test_share=0",
     "augmentation.brightness_limit=0",
-    "model.architecture=fasterrcnn_mobilenet_v3_large_320_fpn",
-    "model.trainable_backbone_layers=6",
     "train.validate_on=val",
     "train.early_stopping_epochs=1000",
     "trainer.accelerator=cpu",
@@ -57,8 +55,8 @@ def main() -> None:
     parser.add_argument("--real", type=Path, required=True, help="GDXray's folder W0001")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and models, made anew")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=300, help="training steps on real films")
-    parser.add_argument("--simulated-steps", type=int, default=600, help="training steps on simulated films before")
+    parser.add_argument("--steps", type=int, default=600, help="training steps on real films")
+    parser.add_argument("--simulated-steps", type=int, default=1200, help="training steps on simulated films before")
     parser.add_argument("--films", type=int, default=24, help="simulated films")
     arguments = parser.parse_args()
 
