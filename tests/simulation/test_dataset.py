@@ -103,8 +103,9 @@ def test_run_lengths_begin_with_what_lies_outside():
     assert run_lengths(mask[:, :1], 0, 0, (2, 1)) == [0, 2, 0]
 
 
-def test_prepare_reads_what_is_simulated_with_the_difficult_flaws_marked(tmp_path):
-    params = tiny("simulate.visible_cnr=15")
+def test_prepare_reads_what_is_simulated_with_the_difficult_flaws_marked(simulated, tmp_path):
+    half_are_above = np.median([annotation["cnr"] for annotation in truth_of(simulated)["annotations"]])
+    params = tiny(f"simulate.visible_cnr={half_are_above}")
     simulate_dataset(params, tmp_path / "data")
     dataset = read_dataset(tmp_path / "data")
     difficult = [annotation.difficult for film in dataset.radiographs for annotation in film.annotations]
