@@ -11,7 +11,7 @@ import tifffile
 
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.annotation_formats import read_dataset
-from defects_in_welds.params import ParamsError, SimulateParams
+from defects_in_welds.params import ParamsError, SimulateParams, load_params
 from defects_in_welds.simulation.implant import implant_dataset
 
 PITCH_MM = 0.1
@@ -189,7 +189,8 @@ def test_other_data_and_useless_parameters_are_refused(simulate, plain, tmp_path
         implant_dataset(replace(simulate, flaws=replace(simulate.flaws, **none)), plain, tmp_path / "out", PITCH_MM)
 
 
-def test_a_real_film(simulate, real_data, tmp_path):
+def test_a_real_film(real_data, tmp_path):
+    simulate = load_params(["experiment=gdxray"]).simulate
     name = "W0003_0003.png"
     (tmp_path / "films").mkdir()
     shutil.copy(real_data / "gdxray-welds" / "W0003" / name, tmp_path / "films" / name)
