@@ -35,8 +35,6 @@ def simulate_dataset(params: SimulateParams, out_dir: Path, workers: int = 1) ->
     """
     require_free(out_dir, _DESCRIPTION)
     class_ids = {name: number for number, name in enumerate(drawn_classes(params.flaws), start=1)}
-    if not class_ids:
-        raise ParamsError("params: simulate.flaws draws no flaw; give a class a most_per_film above 0")
     with replaced_folder(out_dir) as folder:
         (folder / IMAGES_NAME).mkdir()
         write_film = partial(_write_film, params, folder, class_ids)

@@ -65,8 +65,6 @@ def implant_dataset(
         raise ParamsError(f"copies is {copies}; allowed: 1 or more")
     require_free(out_dir, _DESCRIPTION)
     classes = drawn_classes(params.flaws)
-    if not classes:
-        raise ParamsError("params: simulate.flaws draws no flaw; give a class a most_per_film above 0")
     source_classes, films = _read_films(films_dir)
     names = dict.fromkeys([*source_classes, *(classes if single_class is None else [single_class])])
     class_ids = {name: number for number, name in enumerate(names, start=1)}

@@ -229,7 +229,7 @@ def _covers_weld(section: WeldSection, box: Box) -> bool:
     return box[1] < last and first < box[3]
 
 
-def count_overlaps(box: Box, taken_xyxy: Sequence[Box]) -> int:
-    """Count the taken boxes that a box touches."""
-    x0, y0, x1, y1 = box
+def count_overlaps(box: Box, taken_xyxy: Sequence[Box], gap_px: int = 0) -> int:
+    """Count the taken boxes that a box overlaps, or comes nearer to than a gap."""
+    x0, y0, x1, y1 = box[0] - gap_px, box[1] - gap_px, box[2] + gap_px, box[3] + gap_px
     return sum(x0 < right and left < x1 and y0 < bottom and top < y1 for left, top, right, bottom in taken_xyxy)

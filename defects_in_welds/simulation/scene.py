@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt16
 
+from defects_in_welds.params import ParamsError
 from defects_in_welds.params.simulate import FlawsParams, SimulateParams
 from defects_in_welds.simulation.beam import Beam, draw_beam
 from defects_in_welds.simulation.bodies import FlawBody
@@ -14,7 +15,7 @@ from defects_in_welds.simulation.film import Film, draw_film
 from defects_in_welds.simulation.film_edges import draw_film_edges
 from defects_in_welds.simulation.flaws import CLASS_NAMES, FLAW_KINDS
 from defects_in_welds.simulation.imaging import Visibility, expose
-from defects_in_welds.simulation.objects import AddedBody, Box, draw_objects
+from defects_in_welds.simulation.objects import AddedBody, Box, count_overlaps, draw_objects
 from defects_in_welds.simulation.weld import Weld, WeldSection, draw_weld
 from defects_in_welds.simulation.weld_section import section_of
 
@@ -42,8 +43,15 @@ class SimulatedFilm:
 
 
 def drawn_classes(flaws: FlawsParams) -> list[str]:
-    """Name the classes of flaws that the parameters put on films, in the order of their numbers in ISO 6520-1."""
-    return [CLASS_NAMES[kind] for kind in FLAW_KINDS if getattr(flaws, kind).most_per_film > 0]
+    """Name the classes of flaws that the parameters put on films, in the order of their numbers in ISO 6520-1.
+
+    Raises:
+        ParamsError: If there is none.
+    """
+    classes = [CLASS_NAMES[kind] for kind in FLAW_KINDS if getattr(flaws, kind).most_per_film > 0]
+    if not classes:
+        raise ParamsError("params: simulate.flaws draws no flaw; give a class a most_per_film above 0")
+    return classes
 
 
 def simulate_film(params: SimulateParams, film: int) -> SimulatedFilm:
@@ -90,15 +98,11 @@ def draw_flaws(
     for place in rng.permutation(len(kinds)):  # no kind finds the weld full because it comes last
         kind = kinds[place]
         flaw = FLAW_KINDS[kind](rng, section, getattr(params, kind))
-        if flaw is None or any(_is_near(flaw.box_xyxy, box, gap) for box in taken):
+        if flaw is None or count_overlaps(flaw.box_xyxy, taken, gap):
             continue
         taken.append(flaw.box_xyxy)
         flaws.append(flaw)
     return flaws
-
-
-def _is_near(one: Box, other: Box, gap_px: int) -> bool:
-    return all(one[i] < other[i + 2] + gap_px and other[i] < one[i + 2] + gap_px for i in (0, 1))
 
 
 def draw_detector(
