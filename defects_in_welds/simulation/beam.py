@@ -65,6 +65,12 @@ class Spectrum:
         return signal / _total(signal)
 
 
+Spectra = dict[tuple[float, float], Spectrum]
+"""By tube voltage in kV and copper filter in mm."""
+
+_spectra: Spectra = {}
+
+
 @dataclass(frozen=True, eq=False)
 class Beam:
     """The beam of one film.
@@ -272,15 +278,13 @@ def choose_tube_kv(
     """Find the tube voltage at which a plate has nearly a wanted optical depth.
 
     Args:
-        tube_kv: Range of the voltage. Whole multiples of 20 kV in it are tried, so that few spectra are needed; its
-            lower end where it holds none.
+        tube_kv: Range of the voltage; those of ``tube_voltages`` are tried.
         filter_mm_copper: Copper filter, in mm.
         material: Base metal.
         path_mm: Base metal along the beam, in mm.
         wanted_depth: Wanted optical depth; it falls with the voltage.
     """
-    first, last = int(np.ceil(tube_kv[0] / STEP_KV)), int(np.floor(tube_kv[1] / STEP_KV))
-    voltages = [STEP_KV * steps for steps in range(first, last + 1)] or [float(tube_kv[0])]
+    voltages = tube_voltages(tube_kv)
 
     def depth(index: int) -> float:
         behind_plate = harden(tube_spectrum(voltages[index], filter_mm_copper), material, path_mm)
@@ -291,6 +295,12 @@ def choose_tube_kv(
         middle = (low + high) // 2
         low, high = (middle, high) if depth(middle) > wanted_depth else (low, middle)
     return voltages[min((low, high), key=lambda index: abs(depth(index) - wanted_depth))]
+
+
+def tube_voltages(tube_kv: Sequence[float]) -> list[float]:
+    """List the whole multiples of 20 kV in a range, so that few spectra are needed; its lower end where it has none."""
+    first, last = int(np.ceil(tube_kv[0] / STEP_KV)), int(np.floor(tube_kv[1] / STEP_KV))
+    return [STEP_KV * steps for steps in range(first, last + 1)] or [float(tube_kv[0])]
 
 
 def harden(spectrum: Spectrum, material: str, path_mm: float) -> Spectrum:
@@ -304,9 +314,8 @@ def effective_per_mm(spectrum: Spectrum, material: str) -> float:
     return _total(spectrum.signal_share * attenuation_per_mm(material, spectrum))
 
 
-@cache
 def tube_spectrum(tube_kv: float, filter_mm_copper: float) -> Spectrum:
-    """Compute the spectrum of a tungsten tube as a detector with a Gd2O2S screen absorbs it.
+    """Look up the spectrum of a tungsten tube as a detector with a Gd2O2S screen absorbs it, computed at first use.
 
     Args:
         tube_kv: Tube voltage, in kV.
@@ -316,6 +325,18 @@ def tube_spectrum(tube_kv: float, filter_mm_copper: float) -> Spectrum:
         Poludniowski et al. 2021, Medical Physics 48, 3630 (SpekPy v2).
         Hubbell and Seltzer, NISTIR 5632 (attenuation coefficients, with coherent scattering).
     """
+    key = (tube_kv, filter_mm_copper)
+    if key not in _spectra:
+        _spectra[key] = _compute_spectrum(*key)
+    return _spectra[key]
+
+
+def learn_spectra(spectra: Spectra) -> None:
+    """Take over spectra that another process computed, so that ``tube_spectrum`` has them."""
+    _spectra.update(spectra)
+
+
+def _compute_spectrum(tube_kv: float, filter_mm_copper: float) -> Spectrum:
     import spekpy
 
     tube = spekpy.Spek(kvp=tube_kv, th=ANODE_ANGLE_DEG, dk=BIN_KEV, z=100.0, mas=1.0, mu_data_source="nist")

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import ParamsError, SimulateParams
+from defects_in_welds.simulation.beam import Spectra, learn_spectra, tube_spectrum, tube_voltages
 from defects_in_welds.simulation.scene import drawn_classes, simulate_film
 from defects_in_welds.simulation.truth import TRUTH_NAME, Entry, flaw_entry, write_truth
 
@@ -38,7 +39,7 @@ def simulate_dataset(params: SimulateParams, out_dir: Path, workers: int = 1) ->
     with replaced_folder(out_dir) as folder:
         (folder / IMAGES_NAME).mkdir()
         write_film = partial(_write_film, params, folder, class_ids)
-        films = list(tqdm(_films(write_film, params.films, workers), "simulate", params.films, unit="film"))
+        films = list(tqdm(_films(write_film, params, workers), "simulate", params.films, unit="film"))
         info = {"description": _DESCRIPTION, "seed": params.seed}
         write_truth(folder / TRUTH_NAME, info, films, class_ids)
 
@@ -77,14 +78,24 @@ def require_free(folder: Path, description: str) -> None:
 
 
 def _films(
-    write_film: "partial[tuple[Entry, list[Entry]]]", count: int, workers: int
+    write_film: "partial[tuple[Entry, list[Entry]]]", params: SimulateParams, workers: int
 ) -> Iterator[tuple[Entry, list[Entry]]]:
     if workers == 1:
-        yield from map(write_film, range(count))
+        yield from map(write_film, range(params.films))
         return
     # Spawned, not forked: a fork would copy the locks of threads that it has not got.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(write_film, range(count))
+        # A spectrum costs as much as four films of the sample: the workers share them out, and all get all.
+        keys = [(tube_kv, params.beam.filter_mm_copper) for tube_kv in tube_voltages(params.beam.tube_kv)]
+        spectra = dict(zip(keys, pool.starmap(tube_spectrum, keys, chunksize=1), strict=True))
+        yield from pool.imap(partial(_with_spectra, spectra, write_film), range(params.films))
+
+
+def _with_spectra(
+    spectra: Spectra, write_film: "partial[tuple[Entry, list[Entry]]]", film: int
+) -> tuple[Entry, list[Entry]]:
+    learn_spectra(spectra)
+    return write_film(film)
 
 
 def _write_film(
