@@ -55,9 +55,8 @@ def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("project")
     for name in ("configs", "defects_in_welds"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / ".dvc" / "plots").mkdir(parents=True)
-    plot_template = ".dvc/plots/lines_by_class.json"
-    for name in ("dvc.yaml", ".dvc/config", ".dvc/.gitignore", plot_template, ".dvcignore", ".gitignore"):
+    shutil.copytree(REPOSITORY / ".dvc" / "plots", folder / ".dvc" / "plots")
+    for name in ("dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"):
         shutil.copy(REPOSITORY / name, folder / name)
     params_file = folder / "configs" / "params.yaml"
     values = yaml.safe_load(params_file.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """What a data set says about its radiographs, whatever format it is written in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
@@ -58,6 +58,30 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Measures:
+    """What is known of a flaw's body beside its box; None where unknown.
+
+    Attributes:
+        length_mm: Largest extent across the beam.
+        width_mm: Extent across the beam and across the length.
+        height_mm: Extent along the beam.
+        contrast: Largest relative change of the radiation behind it.
+        cnr: Contrast-to-noise ratio.
+    """
+
+    length_mm: float | None = None
+    width_mm: float | None = None
+    height_mm: float | None = None
+    contrast: float | None = None
+    cnr: float | None = None
+
+
+NOT_MEASURED = Measures()
+
+MEASURES = tuple(field.name for field in fields(Measures))
+
+
+@dataclass(frozen=True)
 class Annotation:
     """One true flaw as somebody marked it, not yet checked.
 
@@ -67,6 +91,7 @@ class Annotation:
         path: File that holds it, relative to the data set's folder.
         line: Line in that file, from 1; for COCO JSON the annotation's id; None where the format has neither.
         difficult: Marked as hard to see: counts neither as a miss nor as a false call.
+        measures: Where the format has them.
     """
 
     box_xyxy: tuple[float, float, float, float]
@@ -74,6 +99,7 @@ class Annotation:
     path: str
     line: int | None = None
     difficult: bool = False
+    measures: Measures = NOT_MEASURED
 
 
 @dataclass(frozen=True)

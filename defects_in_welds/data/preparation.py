@@ -283,7 +283,7 @@ def _film_record(film: _CutFilm, split: Split, weld_pattern: str | None) -> Film
         bit_depth=film.bit_depth,
         pixel_pitch_mm=film.pixel_pitch_mm,
         annotations=tuple(
-            FilmAnnotation(annotation.box_xyxy, annotation.defect_class, annotation.difficult)
+            FilmAnnotation(annotation.box_xyxy, annotation.defect_class, annotation.difficult, annotation.measures)
             for annotation in film.annotations
         ),
         source_height=source_height,

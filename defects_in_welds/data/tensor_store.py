@@ -18,11 +18,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8, UInt16
 from numpy.lib import format as npy_format
 
-from defects_in_welds.data.annotation import DataError, Split
+from defects_in_welds.data.annotation import NOT_MEASURED, DataError, Measures, Split
 from defects_in_welds.data.grey_levels import to_unit_float32
 from defects_in_welds.output_folder import replaced_folder
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 _DTYPES = ("uint8", "uint16")
 _REMEDY = "run `dvc repro prepare` or `python -m defects_in_welds prepare`"
@@ -36,11 +36,13 @@ class FilmAnnotation:
         box_xyxy: Half-open box inside the film, in film pixels.
         defect_class: Name of the class.
         difficult: Counts neither as a miss nor as a false call.
+        measures: Of its body, where the data set knows them.
     """
 
     box_xyxy: tuple[float, float, float, float]
     defect_class: str
     difficult: bool
+    measures: Measures = NOT_MEASURED
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,11 @@ class Manifest:
         films = [asdict(film) for film in self.films]
         return hashlib.sha256(_compact_json({"classes": self.defect_classes, "films": films})).hexdigest()
 
+    def write(self, folder: Path) -> None:
+        """Write the manifest of a store whose arrays lie in that folder."""
+        content = {"format_version": FORMAT_VERSION, "data_sha256": self.data_sha256, **_manifest_to_json(self)}
+        (folder / MANIFEST_NAME).write_bytes(_compact_json(content))
+
 
 class StoreWriter:
     """Write a store into a temporary neighbour, which takes the place of the old store when everything went well.
@@ -176,8 +183,7 @@ class StoreWriter:
         """Close the arrays and write the manifest: `folder` is a store from here on."""
         for array in self._arrays.values():
             array.close()
-        content = {"format_version": FORMAT_VERSION, "data_sha256": manifest.data_sha256, **_manifest_to_json(manifest)}
-        (self.folder / MANIFEST_NAME).write_bytes(_compact_json(content))
+        manifest.write(self.folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -360,7 +366,13 @@ def _manifest_from_json(content: dict[str, Any]) -> Manifest:
 
 def _film_from_json(content: dict[str, Any]) -> FilmRecord:
     annotations = tuple(
-        FilmAnnotation(**{**annotation, "box_xyxy": tuple(annotation["box_xyxy"])})
+        FilmAnnotation(
+            **{
+                **annotation,
+                "box_xyxy": tuple(annotation["box_xyxy"]),
+                "measures": Measures(**annotation["measures"]),
+            }
+        )
         for annotation in content["annotations"]
     )
     return FilmRecord(**{**content, "split": Split(content["split"]), "annotations": annotations})

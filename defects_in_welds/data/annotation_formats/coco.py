@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from defects_in_welds.data.annotation import (
+    MEASURES,
     AnnotatedDataset,
     AnnotatedRadiograph,
     Annotation,
     DataError,
     Finding,
     FindingKind,
+    Measures,
     Split,
 )
 from defects_in_welds.data.annotation_formats.folders import (
@@ -131,12 +133,12 @@ def _read_file(root: Path, path: Path) -> tuple[dict[int, str], list[AnnotatedRa
             findings.append(Finding(FindingKind.UNKNOWN_CLASS, name, line, message, film_name))
         else:
             try:
-                box = _parse_bbox(entry.get("bbox"))
+                box, measures = _parse_bbox(entry.get("bbox")), _parse_measures(entry)
             except ValueError as error:
-                findings.append(Finding(FindingKind.BROKEN_LABEL, name, line, f"bbox: {error}", film_name))
+                findings.append(Finding(FindingKind.BROKEN_LABEL, name, line, str(error), film_name))
                 continue
             is_difficult = bool(entry.get("difficult") or entry.get("iscrowd"))
-            annotations[number].append(Annotation(box, categories[category], name, line, is_difficult))
+            annotations[number].append(Annotation(box, categories[category], name, line, is_difficult, measures))
     complete = [
         replace(film, annotations=tuple(annotations[number])) for number, film in films.items() if film is not None
     ]
@@ -207,9 +209,26 @@ def _read_image(
 
 def _parse_bbox(bbox: object) -> tuple[float, float, float, float]:
     if not isinstance(bbox, list) or len(bbox) != 4:
-        raise ValueError(f"{bbox!r:.80} where [left, top, width, height] is expected")
-    left, top, width, height = (to_number(value) for value in bbox)
+        raise ValueError(f"bbox: {bbox!r:.80} where [left, top, width, height] is expected")
+    try:
+        left, top, width, height = (to_number(value) for value in bbox)
+    except ValueError as error:
+        raise ValueError(f"bbox: {error}") from None
     return left, top, left + width, top + height
+
+
+def _parse_measures(entry: Mapping[str, Any]) -> Measures:
+    """Read the measures that the simulator writes, and anybody else may."""
+    known: dict[str, float] = {}
+    for key in MEASURES:
+        if entry.get(key) is not None:
+            try:
+                known[key] = to_number(entry[key])
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
+            if key.endswith("_mm") and known[key] <= 0:
+                raise ValueError(f"{key}: {known[key]:g}; allowed: above 0")
+    return Measures(**known)
 
 
 def _is_whole(number: object) -> TypeGuard[int]:
