@@ -51,6 +51,7 @@ PREPARED_DIR = Path("artifacts/prepared")
 TRAINING_DIR = Path("artifacts/training")
 MODEL_DIR = Path("artifacts/model")
 EVALUATION_DIR = Path("artifacts/evaluation")
+FOLDS_DIR = Path("artifacts/cross_validation")
 REPORT_DIR = Path("artifacts/report")
 
 # What the simulator writes beside data/.
@@ -342,18 +343,60 @@ class EvaluateParams:
         batch_size: Tiles per prediction step.
         max_detections_per_film: Most detections of a film that count, best first.
         merge_iou: IoU from which two detections of a class on a film are one.
-        report_score_threshold: Score from which the report draws and counts a detection.
+        match_rule: When a detection has found a flaw: ``iou``, ``overlap`` or ``centre`` (see ``matching.py``). COCO's
+            measures always go by IoU.
+        match_overlap: Least share of area for the first two rules.
+        false_calls_per_metre: Most false calls per metre of weld on the validation films: the lowest score threshold
+            that keeps to it is applied to the test films.
+        fallback_score_threshold: The threshold where none can be chosen: without validation films, or where the pixel
+            pitch is unknown.
+        size_edges_mm: Lengths of flaws, in mm, between which mean average precision is told apart.
+        pod_size: Size of a flaw for the probability of detection: ``length_mm``, ``width_mm``, ``height_mm``,
+            ``contrast`` or ``cnr``. What the truth does not know is left out; length and width are then those of the
+            box.
+        pod_link: ``logit`` or ``probit``.
+        cell_mm: Length of the cells of weld that are scored as human inspectors were, in mm.
+        bootstrap_samples: Resamples of the films for 95 % intervals.
+        seed: Of the resamples, and of the folds.
+        folds: Parts of the welds for ``evaluate folds``; each is tested once.
     """
 
     batch_size: int
     max_detections_per_film: int
     merge_iou: float
-    report_score_threshold: float
+    match_rule: str
+    match_overlap: float
+    false_calls_per_metre: float
+    fallback_score_threshold: float
+    size_edges_mm: list[float]
+    pod_size: str
+    pod_link: str
+    cell_mm: float
+    bootstrap_samples: int
+    seed: int
+    folds: int
 
     def __post_init__(self) -> None:
         """Check the values."""
-        require_positive(self, "evaluate", "batch_size", "max_detections_per_film")
-        require_share(self, "evaluate", "merge_iou", "report_score_threshold")
+        require_positive(
+            self,
+            "evaluate",
+            "batch_size",
+            "max_detections_per_film",
+            "match_overlap",
+            "false_calls_per_metre",
+            "cell_mm",
+            "bootstrap_samples",
+        )
+        require_share(self, "evaluate", "merge_iou", "match_overlap", "fallback_score_threshold")
+        require_choice(self, "evaluate", "match_rule", ("iou", "overlap", "centre"))
+        require_choice(self, "evaluate", "pod_size", ("length_mm", "width_mm", "height_mm", "contrast", "cnr"))
+        require_choice(self, "evaluate", "pod_link", ("logit", "probit"))
+        edges = self.size_edges_mm
+        is_rising = all(low < high for low, high in zip([0.0, *edges], edges, strict=False))
+        require(is_rising, "evaluate.size_edges_mm", edges, "rising lengths above 0")
+        require_seed(self.seed, "evaluate")
+        require(self.folds >= 3, "evaluate.folds", self.folds, "at least 3: to test, to choose the model, to train")
 
 
 @dataclass
@@ -363,13 +406,18 @@ class ReportParams:
     Attributes:
         title: Heading.
         worst_films: How many films with the most misses and false calls are drawn.
+        gallery_items: Most pictures of single misses, false calls and hits.
+        acceptance: YAML file with the largest allowed length of each class by quality level; null: nothing is judged.
     """
 
     title: str
     worst_films: int
+    gallery_items: int
+    acceptance: str | None
 
     def __post_init__(self) -> None:
         """Check the values."""
+        require(self.gallery_items >= 0, "report.gallery_items", self.gallery_items, "0 or more")
         require(self.worst_films >= 0, "report.worst_films", self.worst_films, "0 or more")
 
 
