@@ -12,6 +12,7 @@ from defects_in_welds.params import (
     DATA_DIR,
     EVALUATION_DIR,
     FLAW_SHEET,
+    FOLDS_DIR,
     IMPLANTED_DIR,
     MODEL_DIR,
     PREPARED_DIR,
@@ -108,11 +109,25 @@ def train(*overrides: str) -> None:
 
 
 def evaluate(*overrides: str) -> None:
-    """Measure the detector on the test films.
+    """Measure the detector on the test films; `evaluate folds` cross-validates, `evaluate compare A B` compares runs.
 
     Args:
-        overrides: Such as ``evaluate.merge_iou=0.4``.
+        overrides: Such as ``evaluate.merge_iou=0.4``. After ``compare`` the two runs come first: folders that evaluate
+            wrote, or MLflow run ids.
     """
+    if overrides[:1] == ("folds",):
+        from defects_in_welds.evaluation.cross_validation import cross_validate, describe
+
+        print(describe(cross_validate(load_params(overrides[1:]), PREPARED_DIR, FOLDS_DIR)))
+        return
+    if overrides[:1] == ("compare",):
+        from defects_in_welds.evaluation.comparison import compare_runs
+
+        if len(overrides) < 3:
+            raise UserError("evaluate compare needs two runs: folders that evaluate wrote, or MLflow run ids")
+        print(compare_runs(overrides[1], overrides[2], load_params(overrides[3:])))
+        return
+
     from defects_in_welds.evaluation import run_evaluation
 
     run_evaluation.evaluate(load_params(overrides), PREPARED_DIR, MODEL_DIR, EVALUATION_DIR)

@@ -3,6 +3,7 @@
 All in pixels of the film's file, whatever pitch it was prepared at: there a user looks for what was found.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
 from defects_in_welds import boxes
+from defects_in_welds.data.annotation import MEASURES
 from defects_in_welds.data.tensor_store import FilmRecord
 from defects_in_welds.inference.detections import Detections
 from defects_in_welds.taxonomy import iso_6520_1_number, label_of
@@ -24,11 +26,13 @@ class Truth:
         boxes_xyxy: Half-open boxes in pixels of the film's file.
         labels: Class ids from 1, as ``defect_classes.index(name) + 1``.
         is_difficult: Which flaws count neither as a miss nor as a false call.
+        measures: By name, those of `MEASURES`; NaN where unknown.
     """
 
     boxes_xyxy: Float32[np.ndarray, "flaws 4"]
     labels: Int64[np.ndarray, " flaws"]
     is_difficult: Bool[np.ndarray, " flaws"]
+    measures: dict[str, Float[np.ndarray, " flaws"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class FilmResult:
 
     Attributes:
         name: Path of the film's file below the data set's folder.
+        weld: The weld that it shows.
         image_hw: Height and width, in pixels.
         pixel_pitch_mm: Distance of neighbouring pixels, in mm; None where unknown.
         truth: The true flaws.
@@ -44,6 +49,7 @@ class FilmResult:
     """
 
     name: str
+    weld: str
     image_hw: tuple[int, int]
     pixel_pitch_mm: float | None
     truth: Truth
@@ -61,9 +67,10 @@ def film_result(film: FilmRecord, defect_classes: Sequence[str], detections: Det
         to_source(np.array([flaw.box_xyxy for flaw in film.annotations], dtype=np.float64).reshape(-1, 4)),
         np.array([label_of(flaw.defect_class, defect_classes) for flaw in film.annotations], dtype=np.int64),
         np.array([flaw.difficult for flaw in film.annotations], dtype=np.bool_),
+        {name: _numbers([getattr(flaw.measures, name) for flaw in film.annotations]) for name in MEASURES},
     )
     found = replace(detections, boxes_xyxy=to_source(detections.boxes_xyxy))
-    return FilmResult(film.name, source_hw, film.source_pixel_pitch_mm, truth, found)
+    return FilmResult(film.name, film.weld, source_hw, film.source_pixel_pitch_mm, truth, found)
 
 
 def to_coco(
@@ -83,6 +90,7 @@ def to_coco(
             {
                 "id": image_id,
                 "file_name": result.name,
+                "weld": result.weld,
                 "height": height,
                 "width": width,
                 "pixel_pitch_mm": result.pixel_pitch_mm,
@@ -90,9 +98,12 @@ def to_coco(
         )
         truth, detections = result.truth, result.detections
         bboxes = _to_bboxes(truth.boxes_xyxy)
-        for bbox, label, is_difficult in zip(bboxes, truth.labels.tolist(), truth.is_difficult.tolist(), strict=True):
+        known = np.array([truth.measures[name] for name in MEASURES]).T.tolist()
+        rows = zip(bboxes, truth.labels.tolist(), truth.is_difficult.tolist(), known, strict=True)
+        for bbox, label, is_difficult, values in rows:
             annotation = {"image_id": image_id, "category_id": label, "bbox": bbox, "area": bbox[2] * bbox[3]}
-            annotations.append({"id": len(annotations) + 1, **annotation, "iscrowd": int(is_difficult)})
+            measures = {name: value for name, value in zip(MEASURES, values, strict=True) if not math.isnan(value)}
+            annotations.append({"id": len(annotations) + 1, **annotation, "iscrowd": int(is_difficult), **measures})
         bboxes = _to_bboxes(detections.boxes_xyxy)
         for bbox, label, score in zip(bboxes, detections.labels.tolist(), detections.scores.tolist(), strict=True):
             predictions.append({"image_id": image_id, "category_id": label, "bbox": bbox, "score": score})
@@ -114,6 +125,7 @@ def from_coco(ground_truth: dict[str, list[dict[str, Any]]], predictions: Sequen
     return [
         FilmResult(
             image["file_name"],
+            image["weld"],
             (image["height"], image["width"]),
             image["pixel_pitch_mm"],
             _truth(annotations_of[image["id"]]),
@@ -139,7 +151,12 @@ def _labels(rows: Sequence[dict[str, Any]]) -> Int64[np.ndarray, " boxes"]:
 
 def _truth(annotations: Sequence[dict[str, Any]]) -> Truth:
     is_difficult = np.array([annotation["iscrowd"] for annotation in annotations], dtype=np.bool_)
-    return Truth(_from_bboxes(annotations), _labels(annotations), is_difficult)
+    measures = {name: _numbers([annotation.get(name) for annotation in annotations]) for name in MEASURES}
+    return Truth(_from_bboxes(annotations), _labels(annotations), is_difficult, measures)
+
+
+def _numbers(values: Sequence[float | None]) -> Float[np.ndarray, " values"]:
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _detections(predictions: Sequence[dict[str, Any]]) -> Detections:

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
@@ -17,20 +16,17 @@ from tqdm import tqdm
 
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.tensor_store import Manifest, TensorStore
-from defects_in_welds.evaluation.coco_map import CocoMetrics, measure_coco
+from defects_in_welds.evaluation.curves import write_curves
 from defects_in_welds.evaluation.earlier_stages import read_run
 from defects_in_welds.evaluation.film_results import FilmResult, film_result, to_coco
-from defects_in_welds.evaluation.matching import match_film
-from defects_in_welds.evaluation.plots import draw_precision_recall, write_precision_recall
+from defects_in_welds.evaluation.froc import choose_threshold
+from defects_in_welds.evaluation.matching import match
+from defects_in_welds.evaluation.measures import measure_films, number, to_metrics
 from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import EvaluateParams, Params, without_credentials
-from defects_in_welds.taxonomy import iso_6520_1_number
 from defects_in_welds.training.tracking import metric_name
-
-COUNTS = ("flaws", "found", "missed", "misnamed", "false_calls")
-"""What is counted of each class; the misnamed flaws are among the missed ones."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,9 +34,10 @@ _log = logging.getLogger(__name__)
 def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path) -> dict[str, Any]:
     """Measure a trained detector on films that it has not seen.
 
-    The films are those of the test split, or of the validation split where there is none. Writes ``metrics.json``,
-    ``predictions.json`` and ``ground_truth.json`` (COCO) and ``plots/``, and adds metrics and files to the training's
-    MLflow run.
+    The films are those of the test split, or of the validation split where there is none. The validation films choose
+    the score threshold. Writes ``metrics.json``, ``operating_point.json``, ``predictions.json`` and
+    ``ground_truth.json`` (COCO), ``matches/`` (see `MatchTable`) and ``plots/``, and adds metrics and files to the
+    training's MLflow run.
 
     Args:
         params: All parameters; only ``evaluate`` is read.
@@ -63,79 +60,77 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
     run = read_run(model_dir)
     _require_same_data(store, run, model_dir)
     split, films = _films_to_measure(store)
-    results = [
-        film_result(
-            store.manifest.films[film], store.manifest.defect_classes, found[: settings.max_detections_per_film]
-        )
-        for film in tqdm(films, desc="evaluate", unit="film")
-        for found in [predictor.predict_store_film(store, film, settings.batch_size, settings.merge_iou)]
-    ]
-    ground_truth, predictions = to_coco(results, store.manifest.defect_classes)
-    coco = measure_coco(ground_truth, predictions, settings.max_detections_per_film)
-    metrics = {"run_id": run["run_id"], **summarise(split, results, coco, settings)}
+    classes = store.manifest.defect_classes
+    operating_point = _choose_operating_point(store, predictor, settings)
+    results = predict_films(store, predictor, films, settings, "evaluate")
+    measures = measure_films(results, classes, operating_point["min_score"], settings)
+    metrics = {
+        "run_id": run["run_id"],
+        "split": str(split),
+        "operating_point": operating_point,
+        **to_metrics(measures),
+        "settings": asdict(settings),
+        "note": None if measures.flaws else f"no {split} film has a flaw to find: there is nothing to measure",
+    }
+    if metrics["note"]:
+        _log.warning("%s", metrics["note"])
 
+    ground_truth, predictions = to_coco(results, classes)
     with replaced_folder(out_dir) as folder:
-        for name, content in (("metrics", metrics), ("ground_truth", ground_truth), ("predictions", predictions)):
+        contents = {
+            "metrics": metrics,
+            "operating_point": {"run_id": run["run_id"], **operating_point},
+            "ground_truth": ground_truth,
+            "predictions": predictions,
+        }
+        for name, content in contents.items():
             text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        plots = folder / "plots"
-        plots.mkdir()
-        write_precision_recall(coco, plots / "precision_recall.csv")
-        (plots / "precision_recall.svg").write_bytes(draw_precision_recall(coco))
+        for name in ("matches", "plots"):
+            (folder / name).mkdir()
+        measures.table.write(folder / "matches")
+        write_curves(measures, folder / "plots")
     _record_in_mlflow(run, metrics, out_dir)
     return metrics
 
 
-def summarise(
-    split: Split, results: Sequence[FilmResult], coco: CocoMetrics, settings: EvaluateParams
-) -> dict[str, Any]:
-    """Put all measures together, as ``metrics.json`` has them; null is what cannot be measured."""
-    counts = _count_outcomes(results, list(coco.classes), settings.report_score_threshold)
-    total = {key: sum(of_class[key] for of_class in counts.values()) for key in COUNTS}
-    note = None if total["flaws"] else f"no {split} film has a flaw to find: there is nothing to measure"
-    if note:
+def predict_films(
+    store: TensorStore, predictor: Predictor, films: Sequence[int], settings: EvaluateParams, description: str
+) -> list[FilmResult]:
+    """Predict films of a store and put the truth beside it, with a progress bar of that description."""
+    return [
+        film_result(
+            store.manifest.films[film], store.manifest.defect_classes, found[: settings.max_detections_per_film]
+        )
+        for film in tqdm(films, desc=description, unit="film")
+        for found in [predictor.predict_store_film(store, film, settings.batch_size, settings.merge_iou)]
+    ]
+
+
+def _choose_operating_point(store: TensorStore, predictor: Predictor, settings: EvaluateParams) -> dict[str, Any]:
+    """Choose the score threshold on the validation films, for a stated rate of false calls."""
+    films = _films_of(store, Split.VAL)
+    results = predict_films(store, predictor, films, settings, "threshold") if films else []
+    table = match(results, store.manifest.defect_classes, settings.match_rule, settings.match_overlap)
+    chosen = choose_threshold(table, settings.false_calls_per_metre)
+    if chosen is None:
+        reason = (
+            "there are no validation films"
+            if not films
+            else "the pixel pitch of some validation films is unknown"
+            if table.films["weld_mm"].isna().any()
+            else "the detector reports nothing on the validation films"
+        )
+        note = f"{reason}: evaluate.fallback_score_threshold is the threshold"
         _log.warning("%s", note)
     return {
-        "split": str(split),
-        "films": len(results),
-        **total,
-        "difficult_flaws": sum(int(result.truth.is_difficult.sum()) for result in results),
-        "false_calls_per_film": total["false_calls"] / len(results),
-        "mAP": coco.mean_average_precision,
-        "mAP50": coco.mean_average_precision_50,
-        "mAP75": coco.mean_average_precision_75,
-        "AR": coco.average_recall,
-        "per_class": {
-            name: {
-                "iso_6520_1": iso_6520_1_number(name),
-                "AP": of_class.average_precision if of_class else None,
-                "AP50": of_class.average_precision_50 if of_class else None,
-                **counts[name],
-            }
-            for name, of_class in coco.classes.items()
-        },
-        "settings": asdict(settings),
-        "note": note,
+        "min_score": chosen.threshold if chosen else settings.fallback_score_threshold,
+        "chosen_on": str(Split.VAL) if chosen else None,
+        "target_false_calls_per_metre": settings.false_calls_per_metre,
+        "false_calls_per_metre_there": chosen.false_calls_per_metre if chosen else None,
+        "recall_there": number(chosen.recall) if chosen else None,
+        "note": None if chosen else note,
     }
-
-
-def _count_outcomes(
-    results: Sequence[FilmResult], defect_classes: Sequence[str], min_score: float
-) -> dict[str, dict[str, int]]:
-    """Count what became of flaws and detections by class, among the detections with at least that score."""
-    counts = {name: dict.fromkeys(COUNTS, 0) for name in defect_classes}
-    for result in results:
-        detections = result.detections[result.detections.scores >= min_score]
-        matches = match_film(result.truth, detections)
-        for label, name in enumerate(defect_classes, start=1):
-            found = int(np.sum(matches.is_found & (result.truth.labels == label)))
-            missed = int(np.sum(matches.is_missed & (result.truth.labels == label)))
-            counts[name]["flaws"] += found + missed
-            counts[name]["found"] += found
-            counts[name]["missed"] += missed
-            counts[name]["misnamed"] += int(np.sum(matches.is_misnamed & (result.truth.labels == label)))
-            counts[name]["false_calls"] += int(np.sum(matches.is_false_call & (detections.labels == label)))
-    return counts
 
 
 def _require_same_task(store: TensorStore, predictor: Predictor) -> None:
@@ -170,10 +165,13 @@ def _require_same_data(store: TensorStore, run: dict[str, Any], model_dir: Path)
         )
 
 
+def _films_of(store: TensorStore, split: Split) -> list[int]:
+    return [index for index, film in enumerate(store.manifest.films) if film.split is split]
+
+
 def _films_to_measure(store: TensorStore) -> tuple[Split, list[int]]:
     for split in (Split.TEST, Split.VAL):
-        films = [index for index, film in enumerate(store.manifest.films) if film.split is split]
-        if films:
+        if films := _films_of(store, split):
             if split is Split.VAL:
                 _log.warning(
                     "the data has no test films: the validation films, which chose the model, take their place"
@@ -206,8 +204,11 @@ def _record_in_mlflow(run: dict[str, Any], metrics: dict[str, Any], out_dir: Pat
 def _flat(metrics: dict[str, Any]) -> dict[str, float]:
     """Name the measures as the training names its own; those of validation films must not continue its curves."""
     prefix = "test" if metrics["split"] == Split.TEST else "val_films"
-    keys = ("mAP", "mAP50", "mAP75", "AR", "found", "missed", "false_calls_per_film")
+    keys = ("mAP", "mAP50", "mAP75", "AR", "found", "missed", "false_calls_per_film", "false_calls_per_metre")
     values = {f"{prefix}/{key}": metrics[key] for key in keys}
+    values[f"{prefix}/score_threshold"] = metrics["operating_point"]["min_score"]
+    values[f"{prefix}/a90_95"] = metrics["pod"]["pooled"].get("a90_95")
     for name, of_class in metrics["per_class"].items():
         values |= {f"{prefix}/{key}/{name}": of_class[key] for key in ("AP", "AP50")}
+        values[f"{prefix}/a90_95/{name}"] = of_class["pod"].get("a90_95")
     return {metric_name(name): float(value) for name, value in values.items() if value is not None}

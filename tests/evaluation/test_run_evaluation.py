@@ -8,10 +8,11 @@ import pytest
 from known_project import CLASSES, FLAWS, RUN, Oracle, write_store
 from mlflow import MlflowClient
 
-from defects_in_welds.data.annotation import DataError, Split
+from defects_in_welds.data.annotation import DataError, Measures, Split
 from defects_in_welds.data.tensor_store import FilmAnnotation
 from defects_in_welds.evaluation import run_evaluation
 from defects_in_welds.evaluation.film_results import from_coco
+from defects_in_welds.evaluation.matching import MatchTable
 from defects_in_welds.evaluation.run_evaluation import evaluate
 from defects_in_welds.inference.detections import Detections
 from defects_in_welds.inference.predictor import Predictor
@@ -19,6 +20,8 @@ from defects_in_welds.inference.predictor import Predictor
 
 @pytest.fixture
 def run(artifacts, params):
+    # The oracle raises 100 on the validation film, all of them with a score of 0.6.
+    params.evaluate.false_calls_per_metre = 200
     return lambda: evaluate(params, artifacts.prepared, artifacts.model, artifacts.evaluation)
 
 
@@ -49,8 +52,55 @@ def test_metrics_say_what_was_found(artifacts, run):
     assert crack["AP50"] == crack["AP"] == pytest.approx(67 / 101)
     assert metrics["mAP"] == metrics["mAP50"] == metrics["mAP75"] == pytest.approx(67 / 202)
     assert metrics["AR"] == pytest.approx(1 / 3)
-    assert metrics["settings"]["report_score_threshold"] == 0.5
+    assert metrics["settings"]["match_rule"] == "iou"
     assert metrics["note"] is None
+    assert (metrics["weld_m"], metrics["false_calls_per_metre"]) == pytest.approx((0.02, 100))
+    low, high = metrics["intervals"]["found_share"]  # that of two in four: both films are alike
+    assert (low, high) == pytest.approx((0.0676, 0.9324), abs=1e-4)
+    assert metrics["pod"]["pooled"]["refused"].startswith("4 flaws are too few")
+    assert metrics["by_size"][0] == {"low_mm": 0, "high_mm": 2, "flaws": 1, "AP": 0, "AP50": 0, "AR": 0}
+    assert metrics["errors"]["missed"]["count"] == metrics["errors"]["background"]["count"] == 2
+    assert (metrics["cells"]["cells"], metrics["cells"]["with_flaw"]) == (2, 2)
+
+
+def test_the_validation_films_choose_the_threshold_for_the_test_films(artifacts, run, params):
+    metrics = run()
+    point = metrics["operating_point"]
+    assert (point["min_score"], point["chosen_on"], point["note"]) == (pytest.approx(0.6), "val", None)
+    assert (point["false_calls_per_metre_there"], point["recall_there"]) == pytest.approx((100, 0.5))
+    assert read(artifacts.evaluation / "operating_point.json") == {"run_id": RUN["run_id"], **point}
+    params.evaluate.false_calls_per_metre = 50
+    metrics = run()
+    assert metrics["operating_point"]["min_score"] == pytest.approx(0.9)
+    assert (metrics["found"], metrics["false_calls"]) == (2, 0)
+
+
+def test_without_validation_films_the_threshold_is_the_fallback(artifacts, run, params, caplog):
+    artifacts.prepare(("a.png", Split.TEST, FLAWS))
+    params.evaluate.fallback_score_threshold = 0.7
+    point = run()["operating_point"]
+    assert (point["min_score"], point["chosen_on"]) == (0.7, None)
+    assert point["note"].startswith("there are no validation films")
+    assert point["note"] in caplog.text
+
+
+def test_the_matches_are_kept_for_whoever_measures_more(artifacts, run):
+    metrics = run()
+    table = MatchTable.read(artifacts.evaluation / "matches")
+    assert table.films["name"].tolist() == ["test/<c>.png", "test/d.png"]
+    assert int(table.is_found(0.6).sum()) == metrics["found"]
+    assert int(table.is_false_call(0.6).sum()) == metrics["false_calls"]
+
+
+def test_sizes_that_the_truth_knows_go_before_those_of_the_box(artifacts, run, params):
+    known = FilmAnnotation((10, 10, 30, 20), "crack", False, Measures(length_mm=4.0, contrast=-0.3))
+    artifacts.prepare(("a.png", Split.TEST, (known, FLAWS[1])))
+    run()
+    flaws = MatchTable.read(artifacts.evaluation / "matches").flaws
+    assert flaws["length_mm"].tolist() == pytest.approx([4, 1])
+    assert flaws["contrast"].tolist() == pytest.approx([-0.3, np.nan], nan_ok=True)
+    params.evaluate.pod_size = "contrast"
+    assert run()["pod"]["pooled"]["flaws"] == 1
 
 
 class Confused(Oracle):
@@ -94,7 +144,7 @@ def test_the_same_films_give_the_same_bytes(artifacts, run):
     run()
     files = {path: path.read_bytes() for path in artifacts.evaluation.rglob("*") if path.is_file()}
     run()
-    assert len(files) == 5
+    assert len(files) == 14
     assert {path: path.read_bytes() for path in artifacts.evaluation.rglob("*") if path.is_file()} == files
 
 
@@ -103,11 +153,13 @@ def test_only_the_best_detections_of_a_film_count(run, params):
     assert run()["false_calls"] == 0
 
 
-def test_weak_detections_are_not_counted_but_measured(run, params):
-    params.evaluate.report_score_threshold = 0.95
+def test_weak_detections_are_not_counted_but_measured(run, params, monkeypatch):
+    params.evaluate.false_calls_per_metre = 1e-9
+    monkeypatch.setattr(Predictor, "from_checkpoint", lambda path: Confused())
     metrics = run()
+    assert metrics["operating_point"]["min_score"] > 0.9
     assert (metrics["found"], metrics["false_calls"]) == (0, 0)
-    assert metrics["mAP"] == pytest.approx(67 / 202)
+    assert metrics["calibration"]["detections"] == 4
 
 
 def test_validation_films_take_the_place_of_missing_test_films(artifacts, run, caplog):
@@ -202,10 +254,10 @@ def test_a_stage_that_fails_leaves_the_old_results_alone(artifacts, run, monkeyp
     run()
     before = (artifacts.evaluation / "metrics.json").read_bytes()
 
-    def fail(coco):
+    def fail(measures, folder):
         raise OSError("disk full")
 
-    monkeypatch.setattr(run_evaluation, "draw_precision_recall", fail)
+    monkeypatch.setattr(run_evaluation, "write_curves", fail)
     with pytest.raises(OSError, match="disk full"):
         run()
     assert (artifacts.evaluation / "metrics.json").read_bytes() == before
@@ -237,6 +289,7 @@ def test_metrics_and_files_join_the_training_run(artifacts, run, tmp_path):
     assert logged["test/mAP"] == pytest.approx(metrics["mAP"])
     assert logged["test/AP50/crack"] == pytest.approx(metrics["per_class"]["crack"]["AP50"])
     assert logged["test/AP/gas pore"] == 0
+    assert logged["test/score_threshold"] == pytest.approx(0.6)
     files = {entry.path for entry in client.list_artifacts(run_id, "evaluation")}
     assert {"evaluation/metrics.json", "evaluation/predictions.json", "evaluation/plots"} <= files
 
