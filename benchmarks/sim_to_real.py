@@ -2,8 +2,8 @@
 
     python benchmarks/sim_to_real.py --real GDXray/W0001 --work /tmp/sim_to_real
 
-The starts: real films alone; weights that were trained on simulated films first; virtual flaws implanted into the real
-training films. All have the same network, the same number of steps on real films, and the same test films. One class,
+The starts: real films alone; weights that were trained on simulated films first, the same for all seeds; virtual flaws
+implanted into the real training films. All have the same network, the same number of steps on real films, and the same test films. One class,
 films at half resolution with the slow background taken away, on a CPU. The films are split by hand, since six are few.
 
 The network is the baseline's: the finest features of MobileNet stand for 32 px, more than most flaws of these films
@@ -54,33 +54,41 @@ OVERRIDES = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, required=True, help="GDXray's folder W0001")
-    parser.add_argument("--work", type=Path, required=True, help="folder for data and models, made anew")
+    parser.add_argument("--work", type=Path, required=True, help="folder for data and models; what is there is used")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=600, help="training steps on real films")
     parser.add_argument("--simulated-steps", type=int, default=1200, help="training steps on simulated films before")
     parser.add_argument("--films", type=int, default=24, help="simulated films")
     arguments = parser.parse_args()
 
-    shutil.rmtree(arguments.work, ignore_errors=True)
-    arguments.work.mkdir(parents=True)
-    sources = make_sources(arguments.real.resolve(), arguments.work.resolve(), arguments.films)
-    os.chdir(arguments.work)  # MLflow's records stay there
-    prepared = {name: prepare(source) for name, source in sources.items()}
+    work = arguments.work.resolve()
+    names = ("real", "simulated", "implanted")
+    prepared = {name: work / f"{name}_prepared" for name in names}
+    if not all(path.is_dir() for path in prepared.values()):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        for source in make_sources(arguments.real.resolve(), work, arguments.films).values():
+            prepare(source)
+    os.chdir(work)  # MLflow's records stay there
 
-    ap50: dict[str, list[float]] = {name: [] for name in ("real alone", "simulated only", "pretrained", "implanted")}
+    simulated = fit(prepared["simulated"], "simulated", arguments.seeds[0], arguments.simulated_steps)
+    ap50: dict[str, list[float]] = {"simulated only": [measure(prepared["real"], simulated)]}
+    print(f"simulated only: AP50 {ap50['simulated only'][0]:.3f}", flush=True)
     for seed in arguments.seeds:
-        simulated = fit(prepared["simulated"], f"simulated_{seed}", seed, arguments.simulated_steps)
         runs = {
             "real alone": fit(prepared["real"], f"real_{seed}", seed, arguments.steps),
-            "simulated only": simulated,
             "pretrained": fit(prepared["real"], f"pretrained_{seed}", seed, arguments.steps, simulated / "best.ckpt"),
             "implanted": fit(prepared["implanted"], f"implanted_{seed}", seed, arguments.steps),
         }
         for name, model_dir in runs.items():
-            ap50[name].append(measure(prepared["real"], model_dir))
+            ap50.setdefault(name, []).append(measure(prepared["real"], model_dir))
             print(f"seed {seed}, {name}: AP50 {ap50[name][-1]:.3f}", flush=True)
     result = {
-        name: {"runs": values, "mean": statistics.fmean(values), "standard deviation": statistics.stdev(values)}
+        name: {
+            "runs": values,
+            "mean": statistics.fmean(values),
+            "standard deviation": statistics.stdev(values) if len(values) > 1 else None,
+        }
         for name, values in ap50.items()
     }
     settings = {"steps": arguments.steps, "simulated_steps": arguments.simulated_steps, "films": arguments.films}
@@ -141,14 +149,14 @@ def _name_one_class(data_dir: Path) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def prepare(data_dir: Path) -> Path:
+def prepare(data_dir: Path, overrides: Sequence[str] = OVERRIDES) -> Path:
     out_dir = data_dir.with_name(data_dir.name.replace("data", "prepared"))
-    prepare_dataset(load_params(OVERRIDES), data_dir, out_dir)
+    prepare_dataset(load_params(overrides), data_dir, out_dir)
     return out_dir
 
 
 def fit(prepared_dir: Path, name: str, seed: int, steps: int, weights: Path | None = None) -> Path:
-    """Train for about a number of steps, in whole epochs.
+    """Train for about a number of steps, in whole epochs, unless that was done before.
 
     Returns:
         The folder of the model.
@@ -160,7 +168,9 @@ def fit(prepared_dir: Path, name: str, seed: int, steps: int, weights: Path | No
     given = [f"train.seed={seed}", f"train.max_epochs={epochs}", f"model.weights={weights or 'none'}"]
     # Three looks at the validation film choose the best of the last states.
     given.append(f"trainer.check_val_every_n_epoch={max(1, epochs // 3)}")
-    model_dir = Path("models") / name
+    model_dir = Path("models") / f"{name}_{steps}"
+    if (model_dir / "best.ckpt").is_file():
+        return model_dir
     train(load_params([*OVERRIDES, *given]), prepared_dir, model_dir, Path("training") / name)
     return model_dir
 
