@@ -3,8 +3,9 @@
     python benchmarks/sim_to_real.py --real GDXray/W0001 --work /tmp/sim_to_real
 
 The starts: real films alone; weights that were trained on simulated films first, the same for all seeds; virtual flaws
-implanted into the real training films. All have the same network, the same number of steps on real films, and the same test films. One class,
-films at half resolution with the slow background taken away, on a CPU. The films are split by hand, since six are few.
+implanted into the real training films. All have the same network, the same number of steps on real films, and the same
+test films. One class, films at half resolution with the slow background taken away, on a CPU. The films are split by
+hand, since six are few.
 
 The network is the baseline's: the finest features of MobileNet stand for 32 px, more than most flaws of these films
 have. A step takes about a second on 2 cores.
