@@ -179,6 +179,9 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "a folder that holds other data": write_yolo,
     "training before preparing": nothing,
     "evaluating before training": prepare,
+    "one run to compare": nothing,
+    "a run to compare that is none": nothing,
+    "more folds than welds": prepare,
     "reporting before evaluating": prepare,
 }
 
