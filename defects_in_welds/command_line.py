@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import fire
+from fire.decorators import SetParseFn, SetParseFns
+from fire.parser import DefaultParseValue
 
 from defects_in_welds.params import UserError, report_user_errors
 
@@ -27,6 +29,10 @@ def run_command(commands: Mapping[str, Callable[..., None]], given: Sequence[str
     log_to_terminal()
     with report_user_errors():
         _require_known(commands, given)
+        for command in commands.values():
+            # Fire would make numbers of overrides, and of folders such as 2024.
+            SetParseFn(str)(command)
+            SetParseFns(**dict.fromkeys(_flags(command), DefaultParseValue))(command)
         fire.Fire(dict(commands), command=list(given), name=__package__)
 
 
@@ -36,8 +42,12 @@ def _require_known(commands: Mapping[str, Callable[..., None]], given: Sequence[
         return
     if given[0] not in commands:
         raise UserError(f"there is no command {given[0]!r}; there are: {', '.join(commands)}")
-    known = {"help", *inspect.signature(commands[given[0]]).parameters} - {"overrides"}
+    known = {"help", *_flags(commands[given[0]])}
     for flag in re.findall(r"^--?([a-zA-Z][\w-]*)", "\n".join(given[1:]), flags=re.MULTILINE):
         if flag.replace("-", "_") not in known:
             names = ", ".join(f"--{name}" for name in sorted(known))
             raise UserError(f"{given[0]} has no flag --{flag}; it has {names}, and overrides as section.key=value")
+
+
+def _flags(command: Callable[..., None]) -> set[str]:
+    return set(inspect.signature(command).parameters) - {"overrides"}

@@ -12,6 +12,18 @@ from dataclasses import dataclass
 
 BACKGROUND_ID = 0
 
+ALL = "all"
+"""Stands for all classes together, where a table has a row for each class."""
+
+BACKGROUND = "background"
+"""Stands for the class of reports where no flaw is."""
+
+MISSED = "missed"
+"""Stands for the class that flaws without a report are reported as."""
+
+RESERVED_NAMES = (ALL, BACKGROUND, MISSED)
+"""What no class can be named, since tables of results mean something else by it."""
+
 
 @dataclass(frozen=True)
 class DefectClass:

@@ -35,6 +35,7 @@ def test_every_experiment_composes(name):
         ("train.learning_rate=inf", r"train\.learning_rate is inf"),
         ("train.learning_rate=nan", r"train\.learning_rate is nan"),
         ("prepare.on_finding=ignore", r"prepare\.on_finding is 'ignore'; allowed: fail \| drop \| keep"),
+        ("evaluate.size_edges_mm=[2,inf]", r"evaluate\.size_edges_mm is \[2\.0, inf\]; allowed: rising lengths"),
         ("prepare.overlap_px=192", r"prepare\.overlap_px is 192"),
         ("prepare.weld_pattern='(a'", r"prepare\.weld_pattern"),
         ("prepare.weld_pattern=a", r"prepare\.weld_pattern is 'a'; allowed: a pattern with a \(group\)"),

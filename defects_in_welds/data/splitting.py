@@ -140,7 +140,7 @@ def fingerprint(
 
 
 def near_duplicates(
-    fingerprint_of: Mapping[str, Float32[np.ndarray, " 1024"]], split_of: Mapping[str, Split], threshold: float
+    fingerprint_of: Mapping[str, Float32[np.ndarray, " 1024"]], split_of: Mapping[str, str], threshold: float
 ) -> tuple[tuple[str, str], ...]:
     """Find films of different splits that look the same, be one of them mirrored or turned by quarters.
 
@@ -149,7 +149,7 @@ def near_duplicates(
 
     Args:
         fingerprint_of: Fingerprint of each film's name.
-        split_of: Split of each film's name.
+        split_of: Split of each film's name, or any other group of films.
         threshold: Least correlation of two fingerprints.
 
     Returns:

@@ -52,7 +52,7 @@ def read_limits(path: Path, defect_classes: tuple[str, ...]) -> Limits:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); set report.acceptance") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:  # of bytes that are no UTF-8, or a date that is none
         raise DataError(f"{path}: no YAML ({' '.join(str(error).split())})") from None
     levels = _mapping(content, path, "the file").get("levels")
     unknown = sorted(str(key) for key in content if key != "levels")

@@ -11,8 +11,9 @@ References:
     Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13, for the percentile interval.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from defects_in_welds.evaluation.film_results import FilmResult
 from defects_in_welds.evaluation.matching import MatchTable, match
 
 _PERCENTILES = (2.5, 97.5)
+_MOST_OF_NONE = -math.log(0.025)  # upper 97.5 % bound of a Poisson mean of which nothing was seen
 _CHUNK = 2_000_000  # most numbers of an array: samples of a chunk, times detections of a class
 
 
@@ -62,22 +64,30 @@ def headline_intervals(
 
     Returns:
         By name as in `headline_numbers`. None where there is no number or no interval: one weld alone is drawn again
-        and again, and says nothing about others. Nor does drawing say anything where all welds are alike, as when every
-        flaw is found: the recall then has the exact interval of so many flaws, and other numbers have none.
+        and again, and says nothing about others. Drawing says too little where all welds are alike, as when every flaw
+        is found: a recall's interval is at least the exact one of so many flaws, that of no false calls at all reaches
+        up to their exact bound, and other numbers that never change have none.
 
     References:
-        Clopper and Pearson 1934, Biometrika 26, 404, for the exact interval.
+        Clopper and Pearson 1934, Biometrika 26, 404; Garwood 1936, Biometrika 28, 437: the exact intervals.
     """
     welds = count_welds(table)
     numbers = headline_numbers(results, defect_classes, table, min_score, draw_welds(table, samples, seed))
-    intervals = {name: percentile_interval(values, welds) for name, values in numbers.items()}
-    for name, interval in intervals.items():
-        if interval is not None and interval.low == interval.high:
-            intervals[name] = _exact_interval(table, name, min_score) if name.startswith("recall") else None
+    extents = {"false_calls_per_film": len(table.films), "false_calls_per_metre": table.films["weld_mm"].sum() / 1000}
+    intervals: dict[str, Interval | None] = {}
+    for name, values in numbers.items():
+        interval = percentile_interval(values, welds)
+        if interval is not None and name.startswith("recall"):
+            low, high = _exact_interval(table, name, min_score)
+            interval = replace(interval, low=min(low, interval.low), high=max(high, interval.high))
+        elif interval is not None and interval.low == interval.high:
+            is_none = interval.value == 0 and name in extents
+            interval = Interval(0.0, 0.0, _MOST_OF_NONE / extents[name]) if is_none else None
+        intervals[name] = interval
     return intervals
 
 
-def _exact_interval(table: MatchTable, name: str, min_score: float) -> Interval:
+def _exact_interval(table: MatchTable, name: str, min_score: float) -> tuple[float, float]:
     """Compute the interval of a recall from its number of flaws, as if they were independent."""
     of_class = np.ones(len(table.flaws), dtype=np.bool_)
     if "/" in name:
@@ -85,7 +95,7 @@ def _exact_interval(table: MatchTable, name: str, min_score: float) -> Interval:
     found = int((table.is_found(min_score) & of_class).sum())
     flaws = found + int((table.is_missed(min_score) & of_class).sum())
     low, high = proportion_confint(found, flaws, method="beta")
-    return Interval(found / flaws, float(low), float(high))
+    return float(low), float(high)
 
 
 def percentile_interval(values: Float[np.ndarray, " rows"], welds: int) -> Interval | None:

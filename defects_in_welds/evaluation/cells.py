@@ -7,7 +7,7 @@ people who rated the same sections; it says nothing of how well a flaw is outlin
 References:
     Fawcett 2006, Pattern Recognition Letters 27, 861: curves of hits over false calls, ties, and the area as the
     chance that a flawed cell is rated above a sound one (Mann and Whitney). Efron and Tibshirani 1993, An Introduction
-    to the Bootstrap, chapter 8: resampling whole films, since cells of one film are not independent.
+    to the Bootstrap, chapter 8: resampling whole welds, since cells of one weld are not independent.
     Mery et al. 2015, Journal of Nondestructive Evaluation 34:42: the films of BAM Berlin (Dr. Uwe Zscherpel).
 """
 
@@ -37,7 +37,7 @@ class CellMeasures:
         hit_rate: Share of the flawed cells that are rated at least ``min_score``; None without any.
         false_call_rate: Share of the sound cells that are; None without any.
         auc: Area under the curve of hits over false calls; None where all cells are of one kind.
-        auc_interval: Its 95 % interval; None without an area, or with fewer than two films.
+        auc_interval: Its 95 % interval; None without an area, or with fewer than two welds.
     """
 
     cell_mm: float
@@ -84,7 +84,7 @@ def measure_cells(
         hit_rate=hit_rate,
         false_call_rate=false_call_rate,
         auc=cell_auc(cells),
-        auc_interval=cell_auc_interval(cells, rounds, seed),
+        auc_interval=cell_auc_interval(cells, table.films["weld"], rounds, seed),
     )
 
 
@@ -171,35 +171,39 @@ def cell_auc(cells: pd.DataFrame) -> float | None:
     return None if np.isnan(area) else float(area)
 
 
-def cell_auc_interval(cells: pd.DataFrame, rounds: int = 1000, seed: int = 0) -> tuple[float, float] | None:
-    """Say how far the area may be off, by drawing the films anew with replacement.
+def cell_auc_interval(
+    cells: pd.DataFrame, weld_of_film: pd.Series, rounds: int = 1000, seed: int = 0
+) -> tuple[float, float] | None:
+    """Say how far the area may be off, by drawing the welds anew with replacement, each with all of its films.
 
     Rounds that happen to draw cells of one kind only have no area and are left out.
 
     Args:
         cells: What `cell_table` returns.
+        weld_of_film: Name of the weld by film, as the table's films have it.
         rounds: How often to draw.
         seed: Of the random numbers.
 
     Returns:
-        The 2.5 % and 97.5 % quantiles; None without an area, or with fewer than two films, which tell nothing of how
-        films differ.
+        The 2.5 % and 97.5 % quantiles; None without an area, or with fewer than two welds, which tell nothing of how
+        welds differ, or where all draws are alike.
     """
     counted = _counted(cells)
-    films, film = np.unique(counted["film"].to_numpy(), return_inverse=True)
-    if len(films) < 2 or counted["has_flaw"].nunique() < 2:
+    weld, welds = pd.factorize(weld_of_film.loc[counted["film"]], sort=True)
+    if len(welds) < 2 or counted["has_flaw"].nunique() < 2:
         return None
     has_flaw = counted["has_flaw"].to_numpy(dtype=np.bool_)
     order = np.argsort(counted["score"].to_numpy(dtype=np.float64), kind="stable")
-    has_flaw, film = has_flaw[order], film[order]
+    has_flaw, weld = has_flaw[order], weld[order]
     ranks = counted["score"].rank(method="dense").to_numpy()[order].astype(np.int64) - 1
-    draws = np.random.default_rng(seed).multinomial(len(films), np.full(len(films), 1 / len(films)), size=rounds)
-    areas = np.array([_weighted_auc(has_flaw, ranks, drawn[film]) for drawn in draws])
+    draws = np.random.default_rng(seed).multinomial(len(welds), np.full(len(welds), 1 / len(welds)), size=rounds)
+    areas = np.array([_weighted_auc(has_flaw, ranks, drawn[weld]) for drawn in draws])
     areas = areas[~np.isnan(areas)]
     if not len(areas):
         return None
     low, high = np.quantile(areas, [0.025, 0.975])
-    return float(low), float(high)
+    # Where every draw says the same, as when all cells are told apart, drawing says nothing of other welds.
+    return (float(low), float(high)) if low < high else None
 
 
 def cell_rates(cells: pd.DataFrame, min_score: float) -> tuple[float | None, float | None]:

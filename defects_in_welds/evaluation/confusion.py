@@ -4,12 +4,7 @@ import numpy as np
 import pandas as pd
 
 from defects_in_welds.evaluation.matching import MatchTable
-
-BACKGROUND = "background"
-"""The row of reports where no flaw is."""
-
-MISSED = "missed"
-"""The column of flaws that are not reported."""
+from defects_in_welds.taxonomy import BACKGROUND, MISSED
 
 
 def confusion_matrix(table: MatchTable, min_score: float) -> pd.DataFrame:

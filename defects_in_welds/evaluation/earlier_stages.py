@@ -7,6 +7,7 @@ from typing import Any
 from defects_in_welds.data.annotation import DataError
 
 _RUN_KEYS = ("run_id", "tracking_uri", "params", "best_map", "epochs", "git_commit", "data_sha256", "precision")
+_METRICS_KEYS = ("run_id", "split", "operating_point", "intervals", "per_class", "pod", "errors", "cells", "settings")
 
 
 def read_json(path: Path, stage: str) -> Any:  # noqa: ANN401 - whatever the stage wrote
@@ -38,6 +39,20 @@ def read_run(model_dir: Path) -> dict[str, Any]:
     if missing:
         raise DataError(f"{path}: no record of a training, for it lacks {', '.join(missing)}; {_remedy('train')}")
     return run
+
+
+def read_metrics(evaluation_dir: Path) -> dict[str, Any]:
+    """Read the numbers of the evaluate stage.
+
+    Raises:
+        DataError: If they are missing, no JSON, or not all that this version of the stage writes.
+    """
+    path = evaluation_dir / "metrics.json"
+    metrics = read_json(path, "evaluate")
+    missing = [key for key in _METRICS_KEYS if not isinstance(metrics, dict) or key not in metrics]
+    if missing:
+        raise DataError(f"{path}: no numbers of this version, for it lacks {', '.join(missing)}; {_remedy('evaluate')}")
+    return metrics
 
 
 def _remedy(stage: str) -> str:

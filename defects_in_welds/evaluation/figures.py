@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from defects_in_welds.data.annotation import DataError
-from defects_in_welds.evaluation.confusion import BACKGROUND, MISSED
 from defects_in_welds.evaluation.plot_parts import (
     COLOURS,
     DASHES,
@@ -24,8 +23,8 @@ from defects_in_welds.evaluation.plot_parts import (
     plain,
     share_axis,
 )
+from defects_in_welds.taxonomy import ALL, BACKGROUND, MISSED
 
-_ALL = "all"
 _BLUE, _BAND, _ORANGE = COLOURS[0], "rgba(0,114,178,0.15)", COLOURS[1]
 _NAMES = {"defect_class": str, "actual": str, "predicted": str}
 
@@ -69,7 +68,7 @@ def make_figures(plots_dir: Path, metrics: dict[str, Any]) -> list[Figure]:
         _precision_recall(read("precision_recall")),
         _calibration(read("calibration"), metrics),
         _confusion(read("confusion"), list(metrics["per_class"])),
-        _errors(metrics["errors"]),
+        _errors(metrics["errors"], metrics["settings"]),
         _by_size(metrics["by_size"]),
         _cells(read("roc_cells"), metrics),
     ]
@@ -112,7 +111,7 @@ def _froc(table: pd.DataFrame, metrics: dict[str, Any]) -> Figure | None:
     traces = []
     for name, colour, dash, rows in _by_class(table):
         corners = _corners(rows.assign(shown=rows[column].clip(lower=edge)))
-        line = {"color": colour, "dash": dash, "width": 3 if name == _ALL else 2, "shape": "hv"}
+        line = {"color": colour, "dash": dash, "width": 3 if name == ALL else 2, "shape": "hv"}
         traces.append(
             {
                 **draw_line(name, corners["shown"], corners["recall"], line),
@@ -157,15 +156,15 @@ def _pod(curves: pd.DataFrame, points: pd.DataFrame, metrics: dict[str, Any]) ->
     if not len(points):
         return None
     size, unit = size_name_and_unit(metrics["pod"]["size"])
-    records = {_ALL: metrics["pod"]["pooled"], **{name: row["pod"] for name, row in metrics["per_class"].items()}}
-    names = [_ALL, *(name for name in metrics["per_class"] if (points["defect_class"] == name).any())]
+    records = {ALL: metrics["pod"]["pooled"], **{name: row["pod"] for name, row in metrics["per_class"].items()}}
+    names = [ALL, *(name for name in metrics["per_class"] if (points["defect_class"] == name).any())]
     with_curve = [name for name in names if (curves["defect_class"] == name).any()]
     shown = (with_curve or names)[0]
     traces: list[Trace] = []
     owners: list[str] = []
     for name in names:
         curve = curves[curves["defect_class"] == name]
-        own = points if name == _ALL else points[points["defect_class"] == name]
+        own = points if name == ALL else points[points["defect_class"] == name]
         parts = list(_pod_traces(curve, own, records[name], size, unit))
         traces += [{**trace, "visible": name == shown} for trace in parts]
         owners += [name] * len(parts)
@@ -294,7 +293,7 @@ def _confusion(table: pd.DataFrame, names: Sequence[str]) -> Figure | None:
     )
 
 
-def _errors(errors: dict[str, dict[str, Any]]) -> Figure:
+def _errors(errors: dict[str, dict[str, Any]], settings: dict[str, Any]) -> Figure:
     meanings = {
         "classification": "right place, wrong kind",
         "localisation": "right kind, poor overlap",
@@ -318,6 +317,8 @@ def _errors(errors: dict[str, dict[str, Any]]) -> Figure:
         "By how much AP50 would rise if the errors of a kind were mended, at all scores, and how many of them there "
         "are at the threshold of this page."
     )
+    if (settings["match_rule"], settings["match_overlap"]) != ("iou", 0.5):
+        caption += " Here a report finds a flaw as for AP50, whatever counts elsewhere: the numbers add up differently."
     x, y = {**axis("gain in AP50"), "rangemode": "tozero"}, {**axis(""), "autorange": "reversed", "showgrid": False}
     return Figure("errors", "What the errors cost", caption, make_plot([trace], x, y, height=320))
 
@@ -378,9 +379,9 @@ def _cells(table: pd.DataFrame, metrics: dict[str, Any]) -> Figure | None:
 def _by_class(table: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
     """Give each class its colour and dashes, in the order of the table; those of all classes come first."""
     names = list(dict.fromkeys(table["defect_class"]))
-    kinds = [name for name in names if name != _ALL]
-    if _ALL in names:
-        yield _ALL, INK_COLOUR, "solid", table[table["defect_class"] == _ALL]
+    kinds = [name for name in names if name != ALL]
+    if ALL in names:
+        yield ALL, INK_COLOUR, "solid", table[table["defect_class"] == ALL]
     for index, name in enumerate(kinds):
         yield name, COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)], table[table["defect_class"] == name]
 

@@ -174,14 +174,14 @@ def size_text(width_px: float, height_px: float, length_mm: float, width_mm: flo
 
 
 def _missed_remark(score: float) -> str:
-    return "no report" if np.isnan(score) else f"reported with score {score:.2f}, below the threshold"
+    return "no report fits" if np.isnan(score) else f"reported with score {score:.2f}, below the threshold"
 
 
 def _false_call_remark(score: float, best_iou: float, best_iou_other: float) -> str:
     if best_iou > 0:
         reason = f"overlaps a known flaw of its kind, IoU {best_iou:.2f}: found already, or too little overlap"
     elif best_iou_other > 0:
-        reason = f"on a known flaw of another kind, IoU {best_iou_other:.2f}"
+        reason = f"overlaps a known flaw of another kind, IoU {best_iou_other:.2f}"
     else:
         reason = "no known flaw here"
     return f"score {score:.2f}; {reason}"

@@ -19,10 +19,7 @@ from defects_in_welds.evaluation.froc import Froc, froc, recall_at
 from defects_in_welds.evaluation.matching import MatchTable, match
 from defects_in_welds.evaluation.pod import Link, PodFit, PodRefusal, fit_pod
 from defects_in_welds.params import EvaluateParams
-from defects_in_welds.taxonomy import iso_6520_1_number
-
-ALL = "all"
-"""Stands for all classes together, where a table has a row for each class."""
+from defects_in_welds.taxonomy import ALL, iso_6520_1_number
 
 RATES_PER_METRE = (1, 3, 10, 30)
 """False calls per metre of weld at which the FROC curve is read."""
@@ -220,6 +217,7 @@ def _pod_numbers(measures: FilmMeasures, name: str) -> dict[str, Any]:
         **counts,
         "link": pod.link,
         "method": pod.method,
+        "largest": float(flaws["size"].max()),
         "a50": pod.a50,
         "a90": pod.a90,
         "a90_95": pod.a90_95,

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.tensor_store import Manifest, TensorStore
 from defects_in_welds.evaluation.acceptance import Limits, judge_films, read_limits
-from defects_in_welds.evaluation.earlier_stages import read_json, read_run
+from defects_in_welds.evaluation.earlier_stages import read_metrics, read_run
 from defects_in_welds.evaluation.figures import make_figures, size_name_and_unit
 from defects_in_welds.evaluation.film_pictures import STYLES
 from defects_in_welds.evaluation.gallery import OUTCOMES, draw_items, draw_worst_films, list_items
@@ -49,8 +49,8 @@ def write_report(params: Params, prepared_dir: Path, model_dir: Path, evaluation
     settings = params.report
     store = TensorStore.open(prepared_dir)
     run = read_run(model_dir)
-    metrics = read_json(evaluation_dir / "metrics.json", "evaluate")
-    if metrics.get("run_id") != run["run_id"]:
+    metrics = read_metrics(evaluation_dir)
+    if metrics["run_id"] != run["run_id"]:
         raise DataError(
             f"{evaluation_dir}: another model was measured than {model_dir} holds; run `dvc repro evaluate` or "
             "`python -m defects_in_welds evaluate`"
@@ -96,7 +96,7 @@ def write_report(params: Params, prepared_dir: Path, model_dir: Path, evaluation
 def _read_matches(folder: Path) -> MatchTable:
     try:
         return MatchTable.read(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         reason = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise DataError(
             f"{folder}: {reason}; run `dvc repro evaluate` or `python -m defects_in_welds evaluate`"

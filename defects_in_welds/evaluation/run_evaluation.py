@@ -59,10 +59,11 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
     _require_same_task(store, predictor)
     run = read_run(model_dir)
     _require_same_data(store, run, model_dir)
-    split, films = _films_to_measure(store)
+    split = _split_to_measure(store)
     classes = store.manifest.defect_classes
-    operating_point = _choose_operating_point(store, predictor, settings)
-    results = predict_films(store, predictor, films, settings, "evaluate")
+    on_validation = predict_split(store, predictor, Split.VAL, settings)
+    operating_point = choose_operating_point(on_validation, classes, settings)
+    results = on_validation if split is Split.VAL else predict_split(store, predictor, split, settings)
     measures = measure_films(results, classes, operating_point["min_score"], settings)
     metrics = {
         "run_id": run["run_id"],
@@ -94,34 +95,42 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
     return metrics
 
 
-def predict_films(
-    store: TensorStore, predictor: Predictor, films: Sequence[int], settings: EvaluateParams, description: str
-) -> list[FilmResult]:
-    """Predict films of a store and put the truth beside it, with a progress bar of that description."""
+def predict_split(store: TensorStore, predictor: Predictor, split: Split, settings: EvaluateParams) -> list[FilmResult]:
+    """Predict the films of a split and put the truth beside it, with a progress bar."""
     return [
         film_result(
             store.manifest.films[film], store.manifest.defect_classes, found[: settings.max_detections_per_film]
         )
-        for film in tqdm(films, desc=description, unit="film")
+        for film in tqdm(_films_of(store, split), desc=f"evaluate {split}", unit="film")
         for found in [predictor.predict_store_film(store, film, settings.batch_size, settings.merge_iou)]
     ]
 
 
-def _choose_operating_point(store: TensorStore, predictor: Predictor, settings: EvaluateParams) -> dict[str, Any]:
-    """Choose the score threshold on the validation films, for a stated rate of false calls."""
-    films = _films_of(store, Split.VAL)
-    results = predict_films(store, predictor, films, settings, "threshold") if films else []
-    table = match(results, store.manifest.defect_classes, settings.match_rule, settings.match_overlap)
+def choose_operating_point(
+    results: Sequence[FilmResult], defect_classes: Sequence[str], settings: EvaluateParams
+) -> dict[str, Any]:
+    """Choose the score threshold on validation films, for a stated rate of false calls.
+
+    Returns:
+        As ``metrics.json`` has it; ``note`` says what is to be known of it.
+    """
+    table = match(results, defect_classes, settings.match_rule, settings.match_overlap)
     chosen = choose_threshold(table, settings.false_calls_per_metre)
+    note = None
     if chosen is None:
-        reason = (
-            "there are no validation films"
-            if not films
-            else "the pixel pitch of some validation films is unknown"
-            if table.films["weld_mm"].isna().any()
-            else "the detector reports nothing on the validation films"
-        )
+        if not results:
+            reason = "there are no validation films"
+        elif table.films["weld_mm"].isna().any():
+            reason = "the pixel pitch of some validation films is unknown"
+        else:
+            reason = "no report on the validation films can be counted"
         note = f"{reason}: evaluate.fallback_score_threshold is the threshold"
+    elif not table.is_hit(chosen.threshold).any() and not table.is_false_call(chosen.threshold).any():
+        note = (
+            "even the best reports on the validation films are more false calls than "
+            "evaluate.false_calls_per_metre allows: none is counted"
+        )
+    if note:
         _log.warning("%s", note)
     return {
         "min_score": chosen.threshold if chosen else settings.fallback_score_threshold,
@@ -129,7 +138,7 @@ def _choose_operating_point(store: TensorStore, predictor: Predictor, settings: 
         "target_false_calls_per_metre": settings.false_calls_per_metre,
         "false_calls_per_metre_there": chosen.false_calls_per_metre if chosen else None,
         "recall_there": number(chosen.recall) if chosen else None,
-        "note": None if chosen else note,
+        "note": note,
     }
 
 
@@ -169,14 +178,12 @@ def _films_of(store: TensorStore, split: Split) -> list[int]:
     return [index for index, film in enumerate(store.manifest.films) if film.split is split]
 
 
-def _films_to_measure(store: TensorStore) -> tuple[Split, list[int]]:
-    for split in (Split.TEST, Split.VAL):
-        if films := _films_of(store, split):
-            if split is Split.VAL:
-                _log.warning(
-                    "the data has no test films: the validation films, which chose the model, take their place"
-                )
-            return split, films
+def _split_to_measure(store: TensorStore) -> Split:
+    if _films_of(store, Split.TEST):
+        return Split.TEST
+    if _films_of(store, Split.VAL):
+        _log.warning("the data has no test films: the validation films, which chose the model, take their place")
+        return Split.VAL
     raise DataError(f"{store.path}: neither test nor validation films to measure on; set prepare.test_share")
 
 

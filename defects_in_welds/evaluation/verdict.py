@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from defects_in_welds.data.annotation import Split
 from defects_in_welds.evaluation.figures import size_name_and_unit
 
@@ -47,7 +49,7 @@ def notices(metrics: dict[str, Any], is_other_data: bool) -> list[str]:
     if metrics["split"] == Split.VAL:
         found.append(
             "The data has no test films. These numbers come from the validation films, which were used to choose the "
-            "model: expect worse on films that are new to it."
+            "model and the threshold: expect worse on films that are new to it."
         )
     if is_other_data:
         found.append("The model was trained on other data than the data described here: their hashes differ.")
@@ -58,8 +60,13 @@ def notices(metrics: dict[str, Any], is_other_data: bool) -> list[str]:
             f"{count(difficult, 'flaw')} marked as difficult in the data: not counted as found, missed or false. Only "
             "the probability of detection counts them."
         )
-    if metrics["false_calls_per_metre"] is None:
+    if metrics["weld_m"] is None and metrics["cells"] is None:
         found.append("The pixel pitch of the films is not known: there are no sizes in mm, and no numbers per metre.")
+    elif metrics["weld_m"] is None:
+        found.append(
+            "The pixel pitch of some films is not known: sizes in mm and cells are those of the other films, and there "
+            "are no numbers per metre."
+        )
     return found
 
 
@@ -69,13 +76,19 @@ def count(number: int, noun: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share as a percentage."""
+    """Write a share as a percentage; what is nearly all or nearly none does not read as all or none."""
+    if 0 < share < 0.005:
+        return "under 1\u00a0%"
+    if 0.995 <= share < 1:
+        return "over 99\u00a0%"
     return f"{100 * share:.0f}\u00a0%"
 
 
 def three_digits(value: float) -> str:
     """Write a number with three significant digits, never as a power of ten."""
-    return f"{value:,.0f}".replace(",", "\u202f") if abs(value) >= 100 else f"{value:.3g}"
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    return np.format_float_positional(float(f"{value:.3g}"), trim="-")
 
 
 def interval_text(interval: Sequence[float] | None, write: Any, words: str = "; 95 % interval ") -> str:  # noqa: ANN401
@@ -93,7 +106,7 @@ def _reliability(metrics: dict[str, Any]) -> list[str]:
         pod = row["pod"]
         if "refused" in pod:
             unmeasured.append(name)
-        elif pod["a90_95"] is None:
+        elif not _is_reached(pod):
             unreliable.append(name)
         else:
             doubt = " (with doubt: see the table)" if pod["warning"] else ""
@@ -110,13 +123,18 @@ def _reliability(metrics: dict[str, Any]) -> list[str]:
             f"From these films nothing can be said about the {size} from which these are found reliably: "
             f"{', '.join(unmeasured)}. The table says why."
         )
-    together = metrics["pod"]["pooled"].get("a90_95")
-    if together is not None and not reliable:
+    together = metrics["pod"]["pooled"]
+    if not reliable and _is_reached(together):
         sentences.append(
-            f"All kinds taken together are found reliably from a {size} of {three_digits(together)}{unit} on; a single "
-            "kind may need more."
+            f"All kinds taken together are found reliably from a {size} of {three_digits(together['a90_95'])}{unit} "
+            "on; a single kind may need more."
         )
     return sentences
+
+
+def _is_reached(pod: dict[str, Any]) -> bool:
+    """Tell whether a flaw as large as a90/95 was among those looked at: beyond them the curve is a guess."""
+    return pod.get("a90_95") is not None and pod["a90_95"] <= pod["largest"]
 
 
 def _false_calls(metrics: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ The dataclasses hold no defaults: every value lives in the YAML file alone. Hydr
 ``__post_init__`` checks the values.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -393,7 +394,7 @@ class EvaluateParams:
         require_choice(self, "evaluate", "pod_size", ("length_mm", "width_mm", "height_mm", "contrast", "cnr"))
         require_choice(self, "evaluate", "pod_link", ("logit", "probit"))
         edges = self.size_edges_mm
-        is_rising = all(low < high for low, high in zip([0.0, *edges], edges, strict=False))
+        is_rising = all(low < high < math.inf for low, high in zip([0.0, *edges], edges, strict=False))
         require(is_rising, "evaluate.size_edges_mm", edges, "rising lengths above 0")
         require_seed(self.seed, "evaluate")
         require(self.folds >= 3, "evaluate.folds", self.folds, "at least 3: to test, to choose the model, to train")
@@ -408,6 +409,7 @@ class ReportParams:
         worst_films: How many films with the most misses and false calls are drawn.
         gallery_items: Most pictures of single misses, false calls and hits.
         acceptance: YAML file with the largest allowed length of each class by quality level; null: nothing is judged.
+            DVC does not watch it: once it has changed, ``dvc repro --single-item --force report`` writes the page anew.
     """
 
     title: str

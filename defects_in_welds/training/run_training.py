@@ -81,9 +81,7 @@ def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Pat
     data = WeldDataModule(prepared_dir, params.train, params.augmentation)
     data.setup("fit")
     manifest = data.store.manifest
-    input_spec = InputSpec(
-        manifest.img_size, manifest.grey_mean, manifest.grey_std, manifest.resample_pitch_mm, manifest.background_mm
-    )
+    input_spec = input_spec_of(manifest)
     pl.seed_everything(params.train.seed, workers=True, verbose=False)
     detector = build_detector(params.model, manifest.defect_classes, input_spec)
     module = DetectionModule(detector, manifest.defect_classes, params.model.detections_per_tile, params.train)
@@ -105,6 +103,13 @@ def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Pat
             _publish(training_dir / BEST_NAME, run, model_dir)
             tracker.log_file(model_dir / BEST_NAME)
     return model_dir / BEST_NAME
+
+
+def input_spec_of(manifest: Manifest) -> InputSpec:
+    """Tell how the tiles of a store are made, for the checkpoint."""
+    return InputSpec(
+        manifest.img_size, manifest.grey_mean, manifest.grey_std, manifest.resample_pitch_mm, manifest.background_mm
+    )
 
 
 def resolve_precision(trainer: TrainerParams) -> Precision:

@@ -49,6 +49,8 @@ def test_each_command_explains_itself(command, project, capsys):
         (["simulate", "simulate.sheets=3"], "unknown key simulate.sheets"),
         (["simulate", "--workers", "0"], "--workers is 0; allowed: a whole number above 0"),
         (["simulate", "preview", "--out", "7"], "--out is 7; allowed: a path that is no plain number, such as ./2024"),
+        (["evaluate", "compare", "1", "2"], "1: neither a folder that `python -m defects_in_welds evaluate` wrote nor"),
+        (["evaluate", "5"], "params: "),
         (["implant", "--copies", "none"], "--copies is 'none'; allowed: a whole number above 0"),
     ],
 )

@@ -15,7 +15,7 @@ from defects_in_welds.params import ParamsError, PrepareParams, load_params
 from defects_in_welds.simulation.dataset import simulate_dataset
 
 TRAIN, VAL, TEST = Split.TRAIN, Split.VAL, Split.TEST
-PREPARE: PrepareParams = load_params().prepare
+PREPARE: PrepareParams = load_params(["prepare.val_share=0.1", "prepare.test_share=0.15"]).prepare
 
 
 def film(name, split=None, weld=None):

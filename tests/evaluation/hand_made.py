@@ -12,8 +12,16 @@ MIN_SCORE = 0.5
 
 
 def fitted(a90_95=2.5, **changes):
-    fit = {"flaws": 40, "hits": 31, "link": "logit", "a50": 1.1, "a90": 2.0, "a90_95": a90_95, "method": "Wald"}
-    return {**fit, "warning": None, "note": None, "goodness_p": 0.4, **changes}
+    fit = {"flaws": 40, "hits": 31, "link": "logit", "a50": 1.1, "a90": 2.0, "a90_95": a90_95}
+    return {
+        **fit,
+        "method": "maximum likelihood",
+        "largest": 9.0,
+        "warning": None,
+        "note": None,
+        "goodness_p": 0.4,
+        **changes,
+    }
 
 
 def make_metrics(table, classes, run_id="run", **changes):

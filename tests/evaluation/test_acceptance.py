@@ -36,6 +36,7 @@ def test_limits_are_read(tmp_path):
         ("levels: {B: {crack: 0}}\nlevel: 1", r"unknown key level; allowed: levels"),
         ("", r"the file holds None where a table"),
         ("{", r"limits\.yaml: no YAML \("),
+        ("levels: {B: {crack: 2020-13-45}}", r"limits\.yaml: no YAML \(month must be in 1\.\.12"),
     ],
 )
 def test_what_is_no_table_of_limits_is_refused(tmp_path, text, message):

@@ -130,7 +130,7 @@ def test_films_of_unknown_pitch_are_left_out_and_counted():
     )
     assert cell_table(table)["film"].tolist() == [1, 1, 1, 1, 2, 2]
     measures = measure_cells(table, min_score=0.5, rounds=50)
-    assert measures == CellMeasures(10.0, 2, 1, 1, 5, 0, 0.5, 1.0, 0.0, 1.0, (1.0, 1.0))
+    assert measures == CellMeasures(10.0, 2, 1, 1, 5, 0, 0.5, 1.0, 0.0, 1.0, None)
     only_unknown = measure_cells(table_of(make_film(flaw, found, pixel_pitch_mm=None)), min_score=0.5)
     assert only_unknown == CellMeasures(10.0, 0, 1, 0, 0, 0, 0.5, None, None, None, None)
 
@@ -189,12 +189,14 @@ def test_the_area_is_the_chance_that_a_flawed_cell_is_rated_above_a_sound_one(ro
 def test_cells_of_one_kind_have_no_area(has_flaw):
     cells = make_cells(np.array(has_flaw, dtype=bool), [0.5] * len(has_flaw), film=np.arange(len(has_flaw)))
     assert cell_auc(cells) is None
-    assert cell_auc_interval(cells) is None
+    assert cell_auc_interval(cells, FILM_IS_WELD) is None
     hit_rate, false_call_rate = cell_rates(cells, 0.5)
     assert (hit_rate is None, false_call_rate is None) == (True not in has_flaw, False not in has_flaw)
 
 
 # --- its interval -------------------------------------------------------------------------------------------------
+
+FILM_IS_WELD = pd.Series([f"{film:04d}" for film in range(3000)])
 
 
 def many_films(count, seed):
@@ -213,21 +215,39 @@ def test_the_interval_is_that_of_writing_the_drawn_films_one_below_the_other():
         slow_auc(pd.concat([cells[cells["film"] == film] for film in range(6) for _ in range(drawn[film])]))
         for drawn in draws
     ]
-    assert cell_auc_interval(cells, rounds=200, seed=3) == pytest.approx(np.quantile(areas, [0.025, 0.975]))
+    assert cell_auc_interval(cells, FILM_IS_WELD, rounds=200, seed=3) == pytest.approx(
+        np.quantile(areas, [0.025, 0.975])
+    )
 
 
 def test_the_interval_holds_the_true_area_about_as_often_as_it_says():
     true_area = cell_auc(many_films(3000, seed=0))
-    intervals = [cell_auc_interval(many_films(30, seed), rounds=200) for seed in range(1, 101)]
+    intervals = [cell_auc_interval(many_films(30, seed), FILM_IS_WELD, rounds=200) for seed in range(1, 101)]
     assert 85 <= sum(low <= true_area <= high for low, high in intervals) <= 100
 
 
 def test_the_seed_alone_decides_and_one_film_has_no_interval():
     cells = many_films(5, seed=1)
-    assert cell_auc_interval(cells, seed=1) == cell_auc_interval(cells, seed=1) != cell_auc_interval(cells, seed=2)
-    assert cell_auc_interval(cells[cells["film"] == 0]) is None
+    first, again, other = (cell_auc_interval(cells, FILM_IS_WELD, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert cell_auc_interval(cells[cells["film"] == 0], FILM_IS_WELD) is None
 
 
 def test_rounds_with_cells_of_one_kind_are_left_out():
+    cells = make_cells([True, False, False], [0.9, 0.1, 0.95], film=[0, 1, 2])
+    assert cell_auc_interval(cells, FILM_IS_WELD, rounds=200) == (0.0, 1.0)
+
+
+def test_where_all_draws_are_alike_there_is_no_interval():
     cells = make_cells([True, False], [0.9, 0.1], film=[0, 1])
-    assert cell_auc_interval(cells, rounds=20) == (1.0, 1.0)
+    assert cell_auc(cells) == 1
+    assert cell_auc_interval(cells, FILM_IS_WELD, rounds=20) is None
+
+
+def test_films_of_one_weld_are_drawn_together():
+    once = many_films(8, seed=1)
+    twice = pd.concat([once, once.assign(film=once["film"] + 8)])
+    weld = pd.Series([f"{film % 8}" for film in range(16)])
+    expected = cell_auc_interval(once, FILM_IS_WELD, rounds=200, seed=3)
+    assert cell_auc_interval(twice, weld, rounds=200, seed=3) == pytest.approx(expected)
+    assert cell_auc_interval(twice, pd.Series(["the only one"] * 16)) is None

@@ -133,3 +133,9 @@ def test_level_stretches_of_a_curve_are_two_points(folder, metrics):
     (folder / "plots" / "froc.csv").write_text(froc.assign(recall=0.5).to_csv(index=False))
     for trace in figures_of(folder, metrics)["froc"].plot["data"][:-1]:
         assert len(trace["x"]) == len(trace["customdata"]) == 2
+
+
+def test_errors_say_so_where_they_are_counted_by_another_rule_than_the_page(folder, metrics):
+    assert "whatever counts elsewhere" not in figures_of(folder, metrics)["errors"].caption
+    metrics["settings"]["match_rule"] = "centre"
+    assert "whatever counts elsewhere" in figures_of(folder, metrics)["errors"].caption

@@ -45,9 +45,9 @@ def test_outcomes_take_turns_and_the_worst_of_each_comes_first(table):
     remarks = items["remark"].tolist()
     assert remarks[0] == "reported with score 0.30, below the threshold"
     assert remarks[1] == "reported as gas pore, score 0.80"
-    assert remarks[2] == "score 0.80; on a known flaw of another kind, IoU 1.00"
+    assert remarks[2] == "score 0.80; overlaps a known flaw of another kind, IoU 1.00"
     assert remarks[3] == "score 0.90, overlap (IoU) 1.00"
-    assert remarks[4] == "no report"
+    assert remarks[4] == "no report fits"
     assert remarks[5] == "score 0.70; no known flaw here"
 
 

@@ -2,6 +2,7 @@ import json
 from html.parser import HTMLParser
 from importlib.resources import files
 
+import pandas as pd
 import pytest
 from known_project import FLAWS, RUN, write_store
 
@@ -58,7 +59,7 @@ def test_the_page_needs_nothing_else(artifacts, write):
 def test_the_verdict_comes_first_in_plain_words(write):
     text = Page(write()).text
     first = text.index(
-        "The detector found 2 of 4 known flaws (50 %; 95 % interval 50 % to 50 %) and missed 2, on 2 films"
+        "The detector found 2 of 4 known flaws (50 %; 95 % interval 7 % to 93 %) and missed 2, on 2 films"
     )
     assert first < text.index("By kind of flaw") < text.index("Curves Point at")
     assert "score of 0.6 or more. That threshold was chosen on the validation films" in text
@@ -181,6 +182,21 @@ def test_a_missing_file_names_the_stage_that_writes_it(artifacts, params, write,
     with pytest.raises(DataError, match=rf"{missing.removesuffix('/flaws.parquet')}: .*dvc repro {stage}"):
         write_report(params, artifacts.prepared, artifacts.model, artifacts.evaluation, artifacts.report)
     assert (artifacts.report / "index.html").is_file()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"run_id": "a", "mAP": 0.5}'])
+def test_numbers_of_an_earlier_version_are_refused(artifacts, params, write, content):
+    write()
+    (artifacts.evaluation / "metrics.json").write_text(content)
+    with pytest.raises(DataError, match=r"metrics\.json: no numbers of this version, for it lacks .*dvc repro eval"):
+        write_report(params, artifacts.prepared, artifacts.model, artifacts.evaluation, artifacts.report)
+
+
+def test_matches_of_another_program_are_refused(artifacts, params, write):
+    write()
+    pd.DataFrame({"name": ["a.png"]}).to_parquet(artifacts.evaluation / "matches" / "films.parquet")
+    with pytest.raises(DataError, match=r"matches: cannot be read \('defect_classes'\); run `dvc repro evaluate`"):
+        write_report(params, artifacts.prepared, artifacts.model, artifacts.evaluation, artifacts.report)
 
 
 def test_a_broken_record_of_the_training_is_named(artifacts, params, write):

@@ -4,7 +4,7 @@ from hand_made import REFUSED, fitted, make_metrics
 from known_project import CLASSES
 
 from defects_in_welds.evaluation.matching import match
-from defects_in_welds.evaluation.verdict import notices, three_digits, verdict
+from defects_in_welds.evaluation.verdict import notices, percent, three_digits, verdict
 
 
 def metrics_of(flaws=(), found=(), pitch_mm=0.1, **changes):
@@ -42,6 +42,14 @@ def test_sizes_that_are_never_reached_and_doubtful_fits_are_told():
     text = " ".join(say(metrics))
     assert "Not found reliably at any length seen here: crack." in text
     assert "gas pore from 3 mm (with doubt: see the table)" in text
+
+
+def test_a_size_beyond_the_largest_flaw_is_not_said_to_be_found_reliably():
+    metrics = metrics_of(FLAWS, FOUND, pod={"size": "length_mm", "pooled": fitted(9.1)})
+    metrics["per_class"]["crack"]["pod"] = fitted(9.1)
+    text = " ".join(say(metrics))
+    assert "Not found reliably at any length seen here: crack." in text
+    assert "9.1" not in text
 
 
 def test_all_kinds_together_stand_in_where_no_kind_has_enough_flaws():
@@ -87,6 +95,23 @@ def test_what_the_reader_must_know_is_noticed():
     assert notices(metrics_of(FLAWS, FOUND), is_other_data=False) == []
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.1234, "0.123"), (12.34, "12.3"), (123.4, "123"), (0, "0")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.1234, "0.123"), (12.34, "12.3"), (123.4, "123"), (0, "0"), (1.234e-5, "0.0000123")]
+)
 def test_numbers_have_three_digits(value, text):
     assert three_digits(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0, "0 %"), (0.001, "under 1 %"), (0.5, "50 %"), (0.998, "over 99 %"), (1, "100 %")]
+)
+def test_nearly_all_is_not_all(share, text):
+    assert percent(share).replace("\u00a0", " ") == text
+
+
+def test_films_of_unknown_pitch_among_others_are_told_apart_from_all_of_them():
+    some = metrics_of(FLAWS, FOUND, pitch_mm=None)
+    (notice,) = notices(some, is_other_data=False)
+    assert notice.startswith("The pixel pitch of some films is not known")
+    (notice,) = notices(some | {"cells": None}, is_other_data=False)
+    assert notice.startswith("The pixel pitch of the films is not known")

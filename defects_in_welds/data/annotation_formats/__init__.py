@@ -8,6 +8,7 @@ from typing import Protocol
 from defects_in_welds.data.annotation import AnnotatedDataset, AnnotatedRadiograph, DataError, Finding, FindingKind
 from defects_in_welds.data.annotation_formats import coco, gdxray, voc, yolo
 from defects_in_welds.params import ParamsError
+from defects_in_welds.taxonomy import RESERVED_NAMES
 
 
 class AnnotationFormat(Protocol):
@@ -36,7 +37,8 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
 
     Raises:
         ParamsError: If a class is named that the data set does not have.
-        DataError: If the folder is missing or empty, its format cannot be told, or it holds no radiograph or no class.
+        DataError: If the folder is missing or empty, its format cannot be told, or it holds no radiograph or no class,
+            or a class of a reserved name.
     """
     if not root.is_dir() or not any(root.glob("[!.]*")):
         raise DataError(f"{root}: no data; run `dvc pull`, or `python -m defects_in_welds simulate` for a sample")
@@ -57,6 +59,11 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
     if not dataset.defect_classes:
         raise DataError(
             f"{root}: the {annotation_format} annotations name no class; name them in prepare.classes{reason}"
+        )
+    if reserved := [name for name in dataset.defect_classes if name in RESERVED_NAMES]:
+        raise DataError(
+            f"{root}: a class is named {reserved[0]!r}, which means something else in the tables of results; rename "
+            "it, or name the other classes in prepare.classes"
         )
     return dataset
 

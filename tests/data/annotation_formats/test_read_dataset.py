@@ -95,6 +95,15 @@ def test_defect_free_films_alone_name_no_class(tmp_path):
     assert read_dataset(tmp_path, classes=["pore"]).defect_classes == ("pore",)
 
 
+@pytest.mark.parametrize("name", ["all", "background", "missed"])
+def test_a_class_that_tables_of_results_would_confuse_is_refused(tmp_path, name):
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(f"names: [pore, {name}]\n")
+    with pytest.raises(DataError, match=rf"a class is named '{name}', .*; rename it, or name the other cl"):
+        read_dataset(tmp_path)
+    assert read_dataset(tmp_path, classes=["pore"]).defect_classes == ("pore",)
+
+
 def test_where_every_annotation_file_is_broken_the_first_is_named(tmp_path):
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((8, 8), dtype=np.uint8))
