@@ -139,7 +139,7 @@ def report(*overrides: str) -> None:
     Args:
         overrides: Such as ``report.worst_films=10``.
     """
-    from defects_in_welds.evaluation.report import write_report
+    from defects_in_welds.evaluation.report.report_page import write_report
 
     print(write_report(load_params(overrides), PREPARED_DIR, MODEL_DIR, EVALUATION_DIR, REPORT_DIR))
 

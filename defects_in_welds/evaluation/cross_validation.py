@@ -20,9 +20,9 @@ from defects_in_welds.data.tensor_store import TensorStore
 from defects_in_welds.evaluation.coco_map import measure_coco
 from defects_in_welds.evaluation.curves import write_curves
 from defects_in_welds.evaluation.earlier_stages import read_run
-from defects_in_welds.evaluation.film_pictures import assemble_film
 from defects_in_welds.evaluation.film_results import FilmResult, to_coco
 from defects_in_welds.evaluation.measures import measure_films, to_metrics
+from defects_in_welds.evaluation.report.film_pictures import assemble_film
 from defects_in_welds.evaluation.run_evaluation import choose_operating_point, predict_split
 from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.output_folder import replaced_folder

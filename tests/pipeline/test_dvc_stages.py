@@ -12,7 +12,7 @@ import yaml
 
 from defects_in_welds import cli
 from defects_in_welds.data.preparation import prepare_dataset
-from defects_in_welds.evaluation.report import write_report
+from defects_in_welds.evaluation.report.report_page import write_report
 from defects_in_welds.evaluation.run_evaluation import evaluate
 from defects_in_welds.params import (
     DATA_DIR,

@@ -4,7 +4,7 @@ from hand_made import REFUSED, fitted, make_metrics
 from known_project import CLASSES
 
 from defects_in_welds.evaluation.matching import match
-from defects_in_welds.evaluation.verdict import notices, percent, three_digits, verdict
+from defects_in_welds.evaluation.report.verdict import notices, percent, three_digits, verdict
 
 
 def metrics_of(flaws=(), found=(), pitch_mm=0.1, **changes):

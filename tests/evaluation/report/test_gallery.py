@@ -4,8 +4,8 @@ from films import make_film
 from known_project import CLASSES, write_store
 
 from defects_in_welds.data.annotation import DataError, Split
-from defects_in_welds.evaluation.gallery import draw_items, draw_worst_films, list_items, size_text
 from defects_in_welds.evaluation.matching import match
+from defects_in_welds.evaluation.report.gallery import draw_items, draw_worst_films, list_items, size_text
 
 FLAWS = [
     (0, 0, 10, 10, 1, False),  # found

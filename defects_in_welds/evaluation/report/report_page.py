@@ -13,13 +13,13 @@ from plotly.offline import get_plotlyjs
 
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.tensor_store import Manifest, TensorStore
-from defects_in_welds.evaluation.acceptance import Limits, judge_films, read_limits
 from defects_in_welds.evaluation.earlier_stages import read_metrics, read_run
-from defects_in_welds.evaluation.figures import make_figures, size_name_and_unit
-from defects_in_welds.evaluation.film_pictures import STYLES
-from defects_in_welds.evaluation.gallery import OUTCOMES, draw_items, draw_worst_films, list_items
 from defects_in_welds.evaluation.matching import MatchTable
-from defects_in_welds.evaluation.verdict import count, notices, percent, three_digits, verdict
+from defects_in_welds.evaluation.report.acceptance import Limits, judge_films, read_limits
+from defects_in_welds.evaluation.report.figures import make_figures, size_name_and_unit
+from defects_in_welds.evaluation.report.film_pictures import STYLES
+from defects_in_welds.evaluation.report.gallery import OUTCOMES, draw_items, draw_worst_films, list_items
+from defects_in_welds.evaluation.report.verdict import count, notices, percent, three_digits, verdict
 from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import Params
 
@@ -164,7 +164,7 @@ def _count_findings(checks: Path) -> list[tuple[str, str, int]]:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("defects_in_welds.evaluation", PAGE_FOLDER),
+        loader=PackageLoader(__package__, PAGE_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,7 +7,7 @@ import pytest
 from known_project import FLAWS, RUN, write_store
 
 from defects_in_welds.data.annotation import DataError, Split
-from defects_in_welds.evaluation.report import PAGE_FOLDER, write_report
+from defects_in_welds.evaluation.report.report_page import PAGE_FOLDER, write_report
 from defects_in_welds.evaluation.run_evaluation import evaluate
 
 
@@ -70,8 +70,9 @@ def test_the_verdict_comes_first_in_plain_words(write):
 
 def test_numbers_data_and_run_are_stated(artifacts, write):
     text = Page(write()).text
-    refused = "flaws are too few: a POD curve takes at least 40"
-    assert f"crack 100 2 of 3 67 % 50 % to 100 % 3 {refused} 1 0 2 0.663 0.505 to 1.000 0.663" in text
+    before, _, after = text.partition("crack 100 2 of 3 67 % 9 % to 100 % ")
+    assert before
+    assert "a POD curve takes at least 40 1 0 2 0.663 0.505 to 1.000 0.663" in after
     assert "gas pore 2011 0 of 1 0 % " in text
     assert "train 1 1 2 1 0" in text  # films, welds, tiles, cracks, pores
     assert "test 2 2 4 3 1" in text
@@ -223,4 +224,4 @@ def test_results_of_other_films_than_the_prepared_ones_are_refused(artifacts, pa
 
 @pytest.mark.parametrize("name", ["report.html.jinja", "report.css", "report.js"])
 def test_the_templates_are_part_of_the_installed_package(name):
-    assert files("defects_in_welds.evaluation").joinpath(PAGE_FOLDER, name).is_file()
+    assert files("defects_in_welds.evaluation.report").joinpath(PAGE_FOLDER, name).is_file()

@@ -8,8 +8,8 @@ import pandas as pd
 
 from defects_in_welds.data.annotation import DataError
 from defects_in_welds.data.tensor_store import TensorStore
-from defects_in_welds.evaluation.film_pictures import Picture, assemble_film, boxes_to_draw, draw_crop, draw_film
 from defects_in_welds.evaluation.matching import MatchTable
+from defects_in_welds.evaluation.report.film_pictures import Picture, assemble_film, boxes_to_draw, draw_crop, draw_film
 from defects_in_welds.taxonomy import iso_6520_1_number
 
 OUTCOMES = {

@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from defects_in_welds.data.annotation import Split
-from defects_in_welds.evaluation.report import write_report
+from defects_in_welds.evaluation.report.report_page import write_report
 from defects_in_welds.params import load_params
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")

@@ -7,9 +7,9 @@ from films import make_film
 from hand_made import make_plots, write_evaluation
 
 from defects_in_welds.data.annotation import DataError
-from defects_in_welds.evaluation.figures import make_figures
 from defects_in_welds.evaluation.matching import match
-from defects_in_welds.evaluation.plot_parts import COLOURS, DASHES
+from defects_in_welds.evaluation.report.figures import make_figures
+from defects_in_welds.evaluation.report.plot_parts import COLOURS, DASHES
 
 LONG = "a very long name of a class that nobody would want to read aloud"
 CLASSES = ("<b>crack</b>", "gas pore", f"{LONG} 1", f"{LONG} 2", "nan")

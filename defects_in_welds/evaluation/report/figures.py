@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from defects_in_welds.data.annotation import DataError
-from defects_in_welds.evaluation.plot_parts import (
+from defects_in_welds.evaluation.report.plot_parts import (
     COLOURS,
     DASHES,
     INK_COLOUR,

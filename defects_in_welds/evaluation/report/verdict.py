@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from defects_in_welds.data.annotation import Split
-from defects_in_welds.evaluation.figures import size_name_and_unit
+from defects_in_welds.evaluation.report.figures import size_name_and_unit
 
 
 def verdict(metrics: dict[str, Any]) -> list[str]:

@@ -9,7 +9,8 @@ from known_project import CLASSES, write_store
 
 from defects_in_welds.data.annotation import Split
 from defects_in_welds.data.grey_levels import percentile_window, window_level
-from defects_in_welds.evaluation.film_pictures import (
+from defects_in_welds.evaluation.matching import match
+from defects_in_welds.evaluation.report.film_pictures import (
     MOST_PICTURE_PX,
     STYLES,
     assemble_film,
@@ -17,7 +18,6 @@ from defects_in_welds.evaluation.film_pictures import (
     draw_crop,
     draw_film,
 )
-from defects_in_welds.evaluation.matching import match
 
 GREY = 90
 

@@ -4,8 +4,8 @@ import pytest
 from films import make_film
 
 from defects_in_welds.data.annotation import DataError
-from defects_in_welds.evaluation.acceptance import judge_films, read_limits
 from defects_in_welds.evaluation.matching import match
+from defects_in_welds.evaluation.report.acceptance import judge_films, read_limits
 
 CLASSES = ("crack", "gas pore")
 LIMITS = {"B": {"crack": 0.0, "gas pore": 2.0}, "C": {"gas pore": 3.0}}
