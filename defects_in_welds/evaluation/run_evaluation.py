@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +10,6 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from tqdm import tqdm
 
 from defects_in_welds.data.annotation import DataError, Split
@@ -22,10 +20,11 @@ from defects_in_welds.evaluation.film_results import FilmResult, film_result, to
 from defects_in_welds.evaluation.froc import choose_threshold
 from defects_in_welds.evaluation.matching import match
 from defects_in_welds.evaluation.measures import measure_films, number, to_metrics
+from defects_in_welds.evaluation.mlflow_record import add_to_run
 from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.output_folder import replaced_folder
-from defects_in_welds.params import EvaluateParams, Params, without_credentials
+from defects_in_welds.params import EvaluateParams, Params
 from defects_in_welds.training.tracking import metric_name
 
 _log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
             (folder / name).mkdir()
         measures.table.write(folder / "matches")
         write_curves(measures, folder / "plots")
-    _record_in_mlflow(run, metrics, out_dir)
+    add_to_run(run, out_dir, lambda client, run_id: _log_to(client, run_id, metrics, out_dir))
     return metrics
 
 
@@ -187,25 +186,10 @@ def _split_to_measure(store: TensorStore) -> Split:
     raise DataError(f"{store.path}: neither test nor validation films to measure on; set prepare.test_share")
 
 
-def _record_in_mlflow(run: dict[str, Any], metrics: dict[str, Any], out_dir: Path) -> None:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or run["tracking_uri"]
-    # With MLflow's own seven retries, a server that is away holds the stage up for minutes.
-    os.environ.setdefault(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "2")
-    try:
-        client = MlflowClient(uri)
-        client.get_run(run["run_id"])
-        now_ms = int(time.time() * 1000)
-        client.log_batch(run["run_id"], [Metric(name, value, now_ms, 0) for name, value in _flat(metrics).items()])
-        client.log_artifacts(run["run_id"], str(out_dir), "evaluation")
-    except Exception as error:  # whatever a tracking store or its artifact store can raise: the evaluation is done
-        reason = (str(error).splitlines() or [""])[0].replace(uri, without_credentials(uri))
-        _log.warning(
-            "the evaluation is in %s but not in MLflow's run %s: %s: %s",
-            out_dir,
-            run["run_id"],
-            type(error).__name__,
-            reason,
-        )
+def _log_to(client: MlflowClient, run_id: str, metrics: dict[str, Any], out_dir: Path) -> None:
+    now_ms = int(time.time() * 1000)
+    client.log_batch(run_id, [Metric(name, value, now_ms, 0) for name, value in _flat(metrics).items()])
+    client.log_artifacts(run_id, str(out_dir), "evaluation")
 
 
 def _flat(metrics: dict[str, Any]) -> dict[str, float]:

@@ -269,7 +269,7 @@ def test_a_tracking_server_that_is_away_costs_one_warning(artifacts, run, monkey
     run()
     assert (artifacts.evaluation / "metrics.json").is_file()
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "not in MLflow's run 0123456789abcdef0123456789abcdef" in warning
+    assert "written but not in MLflow's run 0123456789abcdef0123456789abcdef" in warning
     assert "secret" not in caplog.text
 
 

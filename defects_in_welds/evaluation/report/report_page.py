@@ -15,6 +15,7 @@ from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.tensor_store import Manifest, TensorStore
 from defects_in_welds.evaluation.earlier_stages import read_metrics, read_run
 from defects_in_welds.evaluation.matching import MatchTable
+from defects_in_welds.evaluation.mlflow_record import add_to_run
 from defects_in_welds.evaluation.report.acceptance import Limits, judge_films, read_limits
 from defects_in_welds.evaluation.report.figures import make_figures, size_name_and_unit
 from defects_in_welds.evaluation.report.film_pictures import STYLES
@@ -30,7 +31,7 @@ _PACKAGES = ("defects-in-welds", "torch", "torchvision", "pytorch-lightning", "n
 
 
 def write_report(params: Params, prepared_dir: Path, model_dir: Path, evaluation_dir: Path, out_dir: Path) -> Path:
-    """Write the report.
+    """Write the report, and add it to the training's MLflow run.
 
     Args:
         params: All parameters; only ``report`` is read.
@@ -90,7 +91,9 @@ def write_report(params: Params, prepared_dir: Path, model_dir: Path, evaluation
     )
     with replaced_folder(out_dir) as folder:
         (folder / "index.html").write_text(page, encoding="utf-8")
-    return out_dir / "index.html"
+    path = out_dir / "index.html"
+    add_to_run(run, path, lambda client, run_id: client.log_artifact(run_id, str(path), "report"))
+    return path
 
 
 def _read_matches(folder: Path) -> MatchTable:
