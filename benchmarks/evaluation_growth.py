@@ -71,7 +71,7 @@ def measure(films: int) -> dict[str, float]:
 
 def run_stages(folder: Path) -> None:
     """Run both stages and print what they took."""
-    from defects_in_welds.evaluation.report import write_report
+    from defects_in_welds.evaluation.report.report_page import write_report
     from defects_in_welds.evaluation.run_evaluation import evaluate
 
     os.chdir(folder)
