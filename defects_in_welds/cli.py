@@ -144,6 +144,20 @@ def report(*overrides: str) -> None:
     print(write_report(load_params(overrides), PREPARED_DIR, MODEL_DIR, EVALUATION_DIR, REPORT_DIR))
 
 
+def doctor(*overrides: str) -> None:
+    """Print what a report of a fault needs, and look for what in the set-up cannot work; exit code 1 if there is such.
+
+    Args:
+        overrides: Such as ``trainer.accelerator=gpu``.
+    """
+    from defects_in_welds.doctor import describe, examine
+
+    checks = examine(load_params(overrides), Path.cwd())
+    print(describe(checks))
+    if any(check.remedy for check in checks):
+        sys.exit(1)
+
+
 def _path(flag: str, given: object) -> Path:
     if not isinstance(given, str | Path):  # Fire reads `--out 2024` as a number, and a bare `--out` as True
         raise UserError(f"--{flag} is {given!r}; allowed: a path that is no plain number, such as ./2024")
@@ -155,7 +169,7 @@ def _require_count(flag: str, given: object) -> None:
         raise UserError(f"--{flag} is {given!r}; allowed: a whole number above 0")
 
 
-COMMANDS = {command.__name__: command for command in (simulate, implant, prepare, train, evaluate, report)}
+COMMANDS = {command.__name__: command for command in (simulate, implant, prepare, train, evaluate, report, doctor)}
 
 
 def main() -> None:

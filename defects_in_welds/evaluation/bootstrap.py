@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
-from statsmodels.stats.proportion import proportion_confint
+from scipy.stats import binomtest
 
 from defects_in_welds.evaluation.coco_map import IOU_THRESHOLDS, RECALLS
 from defects_in_welds.evaluation.film_results import FilmResult
@@ -94,8 +94,8 @@ def _exact_interval(table: MatchTable, name: str, min_score: float) -> tuple[flo
         of_class = (table.flaws["defect_class"] == name.partition("/")[2]).to_numpy(dtype=np.bool_)
     found = int((table.is_found(min_score) & of_class).sum())
     flaws = found + int((table.is_missed(min_score) & of_class).sum())
-    low, high = proportion_confint(found, flaws, method="beta")
-    return float(low), float(high)
+    interval = binomtest(found, flaws).proportion_ci(method="exact")
+    return float(interval.low), float(interval.high)
 
 
 def percentile_interval(values: Float[np.ndarray, " rows"], welds: int) -> Interval | None:
