@@ -23,7 +23,9 @@ import numpy as np
 import pydicom
 import tifffile
 from jaxtyping import Shaped
+from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from defects_in_welds.data.annotation import DataError
 from defects_in_welds.radiograph import Radiograph
@@ -232,6 +234,9 @@ _TIFF_COLOURS = {
 }
 
 
+_MAX_SAMPLES = 4  # red, green, blue and alpha
+
+
 def _only_page(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPage:
     pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
     if len(pages) != 1:
@@ -242,6 +247,12 @@ def _only_page(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPage:
 def _tiff_hw(path: Path) -> tuple[int, int]:
     with tifffile.TiffFile(path) as file:
         page = _only_page(file, path)
+        # A tile is decoded whole, however little of it the image shows; samples multiply the size.
+        if page.samplesperpixel > _MAX_SAMPLES or page.tilelength * page.tilewidth > MAX_PIXELS:
+            raise DataError(
+                f"{path}: claims {page.samplesperpixel} samples a pixel in tiles of {page.tilewidth}x{page.tilelength} "
+                f"pixels; at most {_MAX_SAMPLES} samples in tiles of {MAX_PIXELS} pixels can be read"
+            )
         return page.imagelength, page.imagewidth
 
 
@@ -286,6 +297,9 @@ _DICOM_PITCHES = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpac
 
 
 def _dicom_hw(path: Path) -> tuple[int, int]:
+    # pydicom would inflate it at once, to a thousand times the size of the file, before anything is known of it.
+    if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        raise DataError(f"{path}: its data set is compressed as a whole (Deflated Explicit VR); save it without")
     dataset = pydicom.dcmread(path, stop_before_pixels=True)
     if "Rows" not in dataset or "Columns" not in dataset:
         raise DataError(f"{path}: holds no image")

@@ -293,7 +293,7 @@ def _compact_json(content: object) -> bytes:
 
 def _map_array(path: Path, dtype: str, side_px: int, least_rows: int) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = npy_format.open_memmap(path, mode="r")  # unlike np.load, knows neither pickles nor archives
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable array ({error}); {_REMEDY}") from None
     # Rows of films that were left out in the end are in the array too, so that it may be longer than the manifest says.
@@ -309,7 +309,7 @@ def _read_manifest(path: Path) -> Manifest:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: there is no prepared data; {_REMEDY}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: not a readable manifest ({error}); {_REMEDY}") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:

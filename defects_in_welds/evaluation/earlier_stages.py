@@ -22,7 +22,7 @@ def read_json(path: Path, stage: str) -> Any:  # noqa: ANN401 - whatever the sta
     """
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise DataError(f"{path}: {reason}; {_remedy(stage)}") from None
 

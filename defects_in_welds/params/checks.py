@@ -23,7 +23,10 @@ def report_user_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        line = " ".join(str(error).split())
+        # Names from files are quoted: what steers a terminal is shown, not sent.
+        line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+        sys.stderr.write(f"error: {line}\n")
         sys.exit(1)
 
 

@@ -35,6 +35,7 @@ from defects_in_welds.params import (
     config_dir,
     load_params,
     report_user_errors,
+    require_no_code,
     to_params,
     without_credentials,
 )
@@ -270,8 +271,9 @@ def main() -> None:
     """Train with the parameters of ``configs/params.yaml`` and the overrides of the command line."""
     log_to_terminal()
     overrides = sys.argv[1:]
-    if not any(argument.startswith("-") for argument in overrides):
-        with report_user_errors():
+    with report_user_errors():
+        require_no_code(overrides)
+        if not any(argument.startswith("-") for argument in overrides):
             load_params(overrides)  # Hydra itself reports a wrong override in several lines
     hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)(_run)()
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from defects_in_welds.data.annotation import AnnotatedDataset, AnnotatedRadiograph, DataError, Finding, FindingKind
 from defects_in_welds.data.annotation_formats import coco, gdxray, voc, yolo
+from defects_in_welds.data.annotation_formats.folders import NO_TEXT, refuse_links_out
 from defects_in_welds.params import ParamsError
 from defects_in_welds.taxonomy import RESERVED_NAMES
 
@@ -38,10 +39,11 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
     Raises:
         ParamsError: If a class is named that the data set does not have.
         DataError: If the folder is missing or empty, its format cannot be told, or it holds no radiograph or no class,
-            or a class of a reserved name.
+            a class of a name that is reserved or no text, or a link that leads out of it.
     """
     if not root.is_dir() or not any(root.glob("[!.]*")):
         raise DataError(f"{root}: no data; run `dvc pull`, or `python -m defects_in_welds simulate` for a sample")
+    refuse_links_out(root)
     if annotation_format == "auto":
         annotation_format = _recognise(root)
     elif not FORMATS[annotation_format].recognises(root):
@@ -60,6 +62,8 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
         raise DataError(
             f"{root}: the {annotation_format} annotations name no class; name them in prepare.classes{reason}"
         )
+    if odd := [name for name in dataset.defect_classes if NO_TEXT.search(name)]:
+        raise DataError(f"{root}: the name of a class, {odd[0]!r:.80}, holds characters that are no text; rename it")
     if reserved := [name for name in dataset.defect_classes if name in RESERVED_NAMES]:
         raise DataError(
             f"{root}: a class is named {reserved[0]!r}, which means something else in the tables of results; rename "

@@ -25,6 +25,7 @@ from defects_in_welds.data.annotation import (
     Split,
 )
 from defects_in_welds.data.annotation_formats.folders import (
+    NO_TEXT,
     SPLIT_FOLDERS,
     find_below,
     list_files,
@@ -110,7 +111,7 @@ def _read_file(root: Path, path: Path) -> tuple[dict[int, str], list[AnnotatedRa
             films[number] = None  # left out, unless it turns out to be in order
             image_path = find_below(bases, str(image.get("file_name") or ""))
             if image_path is None or not image_path.is_file():
-                message = f"image {number}: {image.get('file_name')!r} does not exist below the data set's folder"
+                message = f"image {number}: {image.get('file_name')!r:.120} does not exist below the data set's folder"
                 findings.append(Finding(FindingKind.LABEL_WITHOUT_IMAGE, name, number, message))
                 continue
             films[number] = _read_image(root, image_path, image, split)
@@ -150,6 +151,8 @@ def _load(path: Path) -> dict[str, Any]:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: no valid JSON ({error.msg}); correct it") from None
+    except ValueError as error:  # of whole numbers with thousands of digits
+        raise DataError(f"{path}: no valid JSON ({error}); correct it") from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply; correct it") from None
     for key in _KEYS:
@@ -197,12 +200,15 @@ def _read_image(
     pixel_pitch_mm = None if pitch is None else to_number(pitch)
     if pixel_pitch_mm is not None and pixel_pitch_mm <= 0:
         raise ValueError(f"pixel_pitch_mm is {pitch!r}; allowed: above 0")
+    weld = None if image.get("weld") is None else str(image["weld"])
+    if weld is not None and NO_TEXT.search(weld):
+        raise ValueError(f"weld is {weld!r:.80}; allowed: text")
     return AnnotatedRadiograph(
         image_path=image_path,
         name=relative_name(image_path, root),
         annotations=(),
         split=split,
-        weld=None if image.get("weld") is None else str(image["weld"]),
+        weld=weld,
         pixel_pitch_mm=pixel_pitch_mm,
     )
 

@@ -1,9 +1,13 @@
 """What the annotation formats share: finding files in a data set's folder without leaving it."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.image_reading import IMAGE_SUFFIXES, read_image_hw
@@ -13,6 +17,12 @@ SPLIT_FOLDERS = {
     Split.VAL: ("val", "valid", "validation"),
     Split.TEST: ("test", "testing"),
 }
+
+
+NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What steers a terminal, and halves of characters, which no UTF-8 file can hold."""
+
+_IN_DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
 def relative_name(path: Path, root: Path) -> str:
@@ -98,6 +108,48 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: {error.strerror}") from None
 
 
+def read_plain_yaml(text: str) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Parse YAML without tags and aliases: a few nested aliases would write out as gigabytes.
+
+    Raises:
+        yaml.YAMLError: If it is none, or nested too deeply, or holds a number or date that Python cannot take.
+    """
+    try:
+        return _PlainLoader(text).get_single_data()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    except ValueError as error:
+        raise yaml.YAMLError(str(error)) from None
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="an alias, which is refused", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+def refuse_links_out(root: Path) -> None:
+    """Refuse links that lead out of a data set's folder: lines of what they lead to would be quoted in findings.
+
+    Links to single images are read, and so are those that DVC makes where its cache is linked.
+
+    Raises:
+        DataError: If there is such a link.
+    """
+    home = root.resolve()
+    for folder, folders, files in os.walk(root):
+        for path in (Path(folder, name) for name in sorted([*folders, *files])):
+            if not path.is_symlink() or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()):
+                continue
+            target = path.resolve()
+            if not target.is_relative_to(home) and not _IN_DVC_CACHE.search(target.as_posix()):
+                raise DataError(f"{path}: a link out of the data folder, which is refused; put what it leads to there")
+
+
 def to_number(text: object) -> float:
     """Parse a finite number.
 
@@ -107,7 +159,9 @@ def to_number(text: object) -> float:
     try:
         number = float(text)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise ValueError(f"{text!r} is no number") from None
+        raise ValueError(f"{text!r:.80} is no number") from None
+    except OverflowError:  # a whole number of JSON may have any size
+        raise ValueError("a number is too large") from None
     if isinstance(text, bool) or not math.isfinite(number):
-        raise ValueError(f"{text!r} is no finite number")
+        raise ValueError(f"{text!r:.80} is no finite number")
     return number

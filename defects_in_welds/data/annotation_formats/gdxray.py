@@ -115,7 +115,7 @@ def _number_images(folder: Path) -> dict[Path, int]:
 
 def _image_number(broken_row: str) -> int:
     """Read the image that a broken row is of; -1 where it does not say."""
-    match = re.match(r"\s*(\d+)(?:\.0*)?[\s,]", broken_row)
+    match = re.match(r"\s*(\d{1,18})(?:\.0*)?[\s,]", broken_row)
     return int(match.group(1)) if match else -1
 
 

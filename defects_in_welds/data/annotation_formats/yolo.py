@@ -30,6 +30,7 @@ from defects_in_welds.data.annotation_formats.folders import (
     find_below,
     list_files,
     list_images,
+    read_plain_yaml,
     read_text,
     relative_name,
     split_of,
@@ -111,7 +112,7 @@ def _find_config(root: Path) -> Path | None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(read_text(path))
+        config = read_plain_yaml(read_text(path))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -292,14 +293,15 @@ def _parse_line(text: str, image_hw: tuple[int, int]) -> tuple[int, tuple[float,
         raise ValueError(f"{len(values)} values where class cx cy width height, or a polygon, is expected")
     number, *shares = (to_number(value) for value in values)
     if number != int(number) or number < 0:
-        raise ValueError(f"{values[0]!r} is no class id")
+        raise ValueError(f"{values[0]!r:.80} is no class id")
     height, width = image_hw
-    if len(shares) == 4:
-        box = cxcywh_to_xyxy(np.array([shares]))[0]
-    else:
-        points = np.array(shares).reshape(-1, 2)
-        box = np.concatenate([points.min(axis=0), points.max(axis=0)])
-    x0, y0, x1, y1 = (box * [width, height, width, height]).tolist()
+    with np.errstate(over="ignore"):  # boxes of any size are judged later
+        if len(shares) == 4:
+            box = cxcywh_to_xyxy(np.array([shares]))[0]
+        else:
+            points = np.array(shares).reshape(-1, 2)
+            box = np.concatenate([points.min(axis=0), points.max(axis=0)])
+        x0, y0, x1, y1 = (box * [width, height, width, height]).tolist()
     return int(number), (x0, y0, x1, y1)
 
 

@@ -12,6 +12,7 @@ is looked at, and nothing is accepted or rejected.
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pandas as pd
 import yaml
 
 from defects_in_welds.data.annotation import DataError
+from defects_in_welds.data.annotation_formats.folders import read_plain_yaml
 from defects_in_welds.evaluation.matching import MatchTable
 
 Limits = dict[str, dict[str, float]]
@@ -49,10 +51,10 @@ def read_limits(path: Path, defect_classes: tuple[str, ...]) -> Limits:
         DataError: If it cannot be read, names a class that the data has not, or a limit is no length.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_plain_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); set report.acceptance") from None
-    except (ValueError, yaml.YAMLError) as error:  # of bytes that are no UTF-8, or a date that is none
+    except (ValueError, yaml.YAMLError) as error:  # of bytes that are no UTF-8
         raise DataError(f"{path}: no YAML ({' '.join(str(error).split())})") from None
     levels = _mapping(content, path, "the file").get("levels")
     unknown = sorted(str(key) for key in content if key != "levels")
@@ -120,6 +122,6 @@ def _known_class(name: object, defect_classes: tuple[str, ...], path: Path, key:
 
 
 def _length(limit: object, path: Path, key: str) -> float:
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit < math.inf:
-        raise DataError(f"{path}: {key} is {limit!r}; allowed: a length in mm, 0 or more")
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 <= limit <= sys.float_info.max:
+        raise DataError(f"{path}: {key} is {limit!r:.60}; allowed: a length in mm, 0 or more")
     return float(limit)
