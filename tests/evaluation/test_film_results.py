@@ -11,11 +11,15 @@ from defects_in_welds.evaluation.film_results import film_result, from_coco, to_
 
 
 def assert_same(a, b):
-    assert (a.name, a.image_hw, a.pixel_pitch_mm) == (b.name, b.image_hw, b.pixel_pitch_mm)
+    assert (a.name, a.weld, a.image_hw, a.pixel_pitch_mm) == (b.name, b.weld, b.image_hw, b.pixel_pitch_mm)
     for part in ("truth", "detections"):
-        for (name, ours), theirs in zip(vars(getattr(a, part)).items(), vars(getattr(b, part)).values(), strict=True):
-            np.testing.assert_array_equal(ours, theirs, err_msg=name)
-            assert ours.dtype == theirs.dtype
+        columns, others = (dict(vars(getattr(each, part))) for each in (a, b))
+        for these in (columns, others):
+            these |= these.pop("measures", {})
+        assert columns.keys() == others.keys()
+        for name, ours in columns.items():
+            np.testing.assert_array_equal(ours, others[name], err_msg=name)
+            assert ours.dtype == others[name].dtype
 
 
 @settings(deadline=None, max_examples=50)
@@ -34,14 +38,22 @@ def test_edges_between_pixels_come_back_to_the_last_bit():
 
 def test_the_files_say_what_coco_readers_expect():
     ground_truth, predictions = to_coco(
-        [make_film([(1, 2, 11, 22, 2, True)], [(5, 5, 7, 9, 1, 0.5)], name="a/b.png")], ("crack", "mystery")
+        [make_film([(1, 2, 11, 22, 2, True)], [(5, 5, 7, 9, 1, 0.5)], name="a/b.png", weld="w", length_mm=[2.5])],
+        ("crack", "mystery"),
     )
     assert ground_truth["images"] == [
-        {"id": 1, "file_name": "a/b.png", "height": 100, "width": 200, "pixel_pitch_mm": 0.1}
+        {"id": 1, "file_name": "a/b.png", "weld": "w", "height": 100, "width": 200, "pixel_pitch_mm": 0.1}
     ]
-    assert ground_truth["annotations"] == [
-        {"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2, 10, 20], "area": 200, "iscrowd": 1}
-    ]
+    (annotation,) = ground_truth["annotations"]
+    assert annotation == {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 2,
+        "bbox": [1, 2, 10, 20],
+        "area": 200,
+        "iscrowd": 1,
+        "length_mm": 2.5,
+    }
     assert ground_truth["categories"] == [
         {"id": 1, "name": "crack", "iso_6520_1": "100"},
         {"id": 2, "name": "mystery", "iso_6520_1": None},

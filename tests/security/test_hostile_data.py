@@ -291,11 +291,9 @@ def test_an_image_that_is_a_link_to_text_is_not_quoted(tmp_path):
 # --- Numbers and names --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), "1e999", True, None, [1], {}])
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), "1e999", True, [1], {}])
 @pytest.mark.parametrize("key", ["bbox", "length_mm"])
 def test_numbers_of_coco_are_finite(tmp_path, key, value):
-    if key == "length_mm" and value is None:
-        pytest.skip("null is an unknown length")
     given = [value, 1, 5, 5] if key == "bbox" else value
     dataset = read_dataset(write_coco(tmp_path, coco(annotation={key: given})))
     (finding,) = dataset.findings
