@@ -1,5 +1,8 @@
+import json
+
 import pytest
 from known_project import FLAWS, Oracle, Project
+from mlflow import MlflowClient
 
 from defects_in_welds.data.annotation import Split
 from defects_in_welds.inference.predictor import Predictor
@@ -19,3 +22,15 @@ def artifacts(tmp_path, monkeypatch) -> Project:
         ("test/d.png", Split.TEST, [FLAWS[0], FLAWS[0]]),
     )
     return project
+
+
+@pytest.fixture
+def tracked_run(artifacts, tmp_path) -> tuple[MlflowClient, str]:
+    """A run in an MLflow store of its own, which the model's record names."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("trial", artifact_location=str(tmp_path / "mlartifacts"))
+    run_id = client.create_run(experiment).info.run_id
+    record = json.loads((artifacts.model / "run.json").read_text())
+    (artifacts.model / "run.json").write_text(json.dumps({**record, "run_id": run_id, "tracking_uri": uri}))
+    return client, run_id

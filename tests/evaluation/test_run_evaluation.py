@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from known_project import CLASSES, FLAWS, RUN, Oracle, write_store
-from mlflow import MlflowClient
 
 from defects_in_welds.data.annotation import DataError, Measures, Split
 from defects_in_welds.data.tensor_store import FilmAnnotation
@@ -275,14 +274,8 @@ def test_a_tracking_server_that_is_away_costs_one_warning(artifacts, run, monkey
 
 # What MLflow's database library says of itself is not ours to mend.
 @pytest.mark.filterwarnings("ignore:The ``noload``")
-def test_metrics_and_files_join_the_training_run(artifacts, run, tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    client = MlflowClient(uri)
-    experiment = client.create_experiment("trial", artifact_location=str(tmp_path / "mlartifacts"))
-    run_id = client.create_run(experiment).info.run_id
-    record = json.loads((artifacts.model / "run.json").read_text())
-    (artifacts.model / "run.json").write_text(json.dumps({**record, "run_id": run_id, "tracking_uri": uri}))
-
+def test_metrics_and_files_join_the_training_run(tracked_run, run):
+    client, run_id = tracked_run
     metrics = run()
 
     logged = client.get_run(run_id).data.metrics

@@ -5,7 +5,6 @@ from importlib.resources import files
 import pandas as pd
 import pytest
 from known_project import FLAWS, RUN, write_store
-from mlflow import MlflowClient
 
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.evaluation.report.report_page import PAGE_FOLDER, write_report
@@ -230,12 +229,7 @@ def test_the_templates_are_part_of_the_installed_package(name):
 
 # What MLflow's database library says of itself is not ours to mend.
 @pytest.mark.filterwarnings("ignore:The ``noload``")
-def test_the_page_joins_the_training_run(artifacts, write, tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    client = MlflowClient(uri)
-    experiment = client.create_experiment("trial", artifact_location=str(tmp_path / "mlartifacts"))
-    run_id = client.create_run(experiment).info.run_id
-    record = json.loads((artifacts.model / "run.json").read_text())
-    (artifacts.model / "run.json").write_text(json.dumps({**record, "run_id": run_id, "tracking_uri": uri}))
+def test_the_page_joins_the_training_run(tracked_run, write):
+    client, run_id = tracked_run
     write()
     assert [entry.path for entry in client.list_artifacts(run_id, "report")] == ["report/index.html"]
