@@ -27,20 +27,21 @@ SIZES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3, help="runs of each kind that take turns")
-    parser.add_argument("--films", type=int, default=200, help="films a run, of the sample's size")
+    parser.add_argument("--films", type=int, default=400, help="films a run, of the sample's size; of whole ones a twentieth")
     parser.add_argument("--many", type=int, default=1000, help="films of the run whose memory is measured")
     arguments = parser.parse_args()
     result: dict[str, object] = {}
     for name, overrides in SIZES.items():
         params = load_params(overrides).simulate
         megapixels = params.height_px * params.width_px / 1e6
-        films = arguments.films if name == "sample film" else arguments.films // 10
+        films = arguments.films if name == "sample film" else arguments.films // 20
         seconds: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(arguments.pairs):
             for workers in seconds:
                 seconds[workers].append(simulate(films, workers, overrides)[0])
         one = statistics.median(seconds[1])
         result[name] = {
+            "films": films,
             "films a second": round(films / one, 2),
             "megapixels a second": round(films * megapixels / one, 2),
             "two workers over one": round(
