@@ -27,7 +27,9 @@ SIZES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3, help="runs of each kind that take turns")
-    parser.add_argument("--films", type=int, default=400, help="films a run, of the sample's size; of whole ones a twentieth")
+    parser.add_argument(
+        "--films", type=int, default=400, help="films a run, of the sample's size; of whole ones a twentieth"
+    )
     parser.add_argument("--many", type=int, default=1000, help="films of the run whose memory is measured")
     arguments = parser.parse_args()
     result: dict[str, object] = {}
