@@ -84,7 +84,7 @@ def score_against_bam(evaluation_dir: Path, path: Path) -> dict[str, Any]:
         "sections": len(counted),
         "flawed": flawed,
         "AUC": cell_auc(cells),
-        "AUC, 95 %": cell_auc_interval(cells),
+        "AUC, 95 %": cell_auc_interval(cells, table.films["weld"]),
         "hit rate": hit_rate,
         "false-call rate": false_call_rate,
     }
