@@ -24,11 +24,11 @@ from defects_in_welds.simulation.dataset import simulate_dataset
 from defects_in_welds.training.run_training import train
 
 OVERRIDES = [
-    "simulate.height_px=96",
-    "simulate.width_px=128",
+    "simulate.height_px=128",
+    "simulate.width_px=192",
     "simulate.films_per_weld=1",
-    "prepare.img_size=96",
-    "prepare.overlap_px=16",
+    "prepare.img_size=128",
+    "prepare.overlap_px=32",
     "prepare.val_share=0.1",
     "prepare.test_share=0.8",
     "model.architecture=fasterrcnn_mobilenet_v3_large_320_fpn",
