@@ -58,7 +58,8 @@ def main() -> None:
 def measure(films: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        params = load_params([*OVERRIDES, f"simulate.films={films}"])
+        store = f"train.tracking_uri=sqlite:///{folder}/mlflow.db"  # MLflow keeps a relative one open
+        params = load_params([*OVERRIDES, f"simulate.films={films}", store])
         simulate_dataset(params.simulate, Path("data"), workers=os.cpu_count() or 1)
         prepare_dataset(params, Path("data"), Path("prepared"))
         train(params, Path("prepared"), Path("model"), Path("training"))
