@@ -31,6 +31,7 @@ OVERRIDES = [
     "prepare.overlap_px=32",
     "prepare.val_share=0.1",
     "prepare.test_share=0.8",
+    "prepare.near_duplicate_correlation=1",  # of a thousand tiny films some look alike
     "model.architecture=fasterrcnn_mobilenet_v3_large_320_fpn",
     "model.proposals=50",
     "train.max_epochs=1",
