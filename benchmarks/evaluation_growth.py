@@ -9,7 +9,7 @@ network. Each number of films is a process of its own; what its imports take is 
 import argparse
 import math
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -79,14 +79,19 @@ def run_stages(folder: Path) -> None:
     os.chdir(folder)
     params = load_params(OVERRIDES)
     paths = [Path(name) for name in ("prepared", "model", "evaluation", "report")]
-    imports = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    imports = _peak_kib()
     start = time.perf_counter()
     evaluate(params, *paths[:3])
     middle = time.perf_counter()
     write_report(params, *paths)
     end = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(round(imports / 1024), round(middle - start, 1), round(end - middle, 1), round(peak / 1024))
+    print(round(imports / 1024), round(middle - start, 1), round(end - middle, 1), round(_peak_kib() / 1024))
+
+
+def _peak_kib() -> int:
+    """Read the peak of this program alone: getrusage also counts what the process was before it."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
 
 
 if __name__ == "__main__":
