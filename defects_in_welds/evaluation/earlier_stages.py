@@ -1,6 +1,7 @@
 """Read what earlier stages wrote; where it is missing or broken, say which stage writes it anew."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,24 @@ from defects_in_welds.data.annotation import DataError
 
 _RUN_KEYS = ("run_id", "tracking_uri", "params", "best_map", "epochs", "git_commit", "data_sha256", "precision")
 _METRICS_KEYS = ("run_id", "split", "operating_point", "intervals", "per_class", "pod", "errors", "cells", "settings")
+
+
+def read_run(model_dir: Path) -> dict[str, Any]:
+    """Read the record of the training that lies beside a model.
+
+    Raises:
+        DataError: If it is missing, no JSON, or not all of a record.
+    """
+    return _read_keys(model_dir / "run.json", "train", "no record of a training", _RUN_KEYS)
+
+
+def read_metrics(evaluation_dir: Path) -> dict[str, Any]:
+    """Read the numbers of the evaluate stage.
+
+    Raises:
+        DataError: If they are missing, no JSON, or not all that this version of the stage writes.
+    """
+    return _read_keys(evaluation_dir / "metrics.json", "evaluate", "no numbers of this version", _METRICS_KEYS)
 
 
 def read_json(path: Path, stage: str) -> Any:  # noqa: ANN401 - whatever the stage wrote
@@ -27,32 +46,12 @@ def read_json(path: Path, stage: str) -> Any:  # noqa: ANN401 - whatever the sta
         raise DataError(f"{path}: {reason}; {_remedy(stage)}") from None
 
 
-def read_run(model_dir: Path) -> dict[str, Any]:
-    """Read the record of the training that lies beside a model.
-
-    Raises:
-        DataError: If it is missing, no JSON, or not all of a record.
-    """
-    path = model_dir / "run.json"
-    run = read_json(path, "train")
-    missing = [key for key in _RUN_KEYS if not isinstance(run, dict) or key not in run]
+def _read_keys(path: Path, stage: str, lack: str, keys: Sequence[str]) -> dict[str, Any]:
+    content = read_json(path, stage)
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing:
-        raise DataError(f"{path}: no record of a training, for it lacks {', '.join(missing)}; {_remedy('train')}")
-    return run
-
-
-def read_metrics(evaluation_dir: Path) -> dict[str, Any]:
-    """Read the numbers of the evaluate stage.
-
-    Raises:
-        DataError: If they are missing, no JSON, or not all that this version of the stage writes.
-    """
-    path = evaluation_dir / "metrics.json"
-    metrics = read_json(path, "evaluate")
-    missing = [key for key in _METRICS_KEYS if not isinstance(metrics, dict) or key not in metrics]
-    if missing:
-        raise DataError(f"{path}: no numbers of this version, for it lacks {', '.join(missing)}; {_remedy('evaluate')}")
-    return metrics
+        raise DataError(f"{path}: {lack}, for it lacks {', '.join(missing)}; {_remedy(stage)}")
+    return content
 
 
 def _remedy(stage: str) -> str:

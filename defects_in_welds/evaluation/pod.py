@@ -188,8 +188,8 @@ def fit_pod(
         return PodRefusal("larger flaws were not found more often than small ones, so that there is no a90")
     quantile_90 = quantile_of(0.9, link)
     a50, a90 = (scale.size((quantile - best[0]) / best[1]) for quantile in (0.0, quantile_90))
-    if a90 > FARTHEST * sizes.max():
-        return PodRefusal(f"POD grows too slowly with size: a90 would be over {FARTHEST:g} times the largest flaw")
+    if refusal := refuse_far_a90(a90, sizes):
+        return refusal
     region = Region.around(best, likelihood, confidence)
     bounds, bound, upper, cautions = _find_bounds(region, confidence, correction)
     a90_95, unbounded_reason = bound_within_reach(upper, scale, sizes)
@@ -292,6 +292,13 @@ def _refuse_hits(is_hit: Bool[np.ndarray, " flaws"]) -> PodRefusal | None:
         return PodRefusal("no flaw was missed: smaller flaws are needed to see where detection begins")
     if not is_hit.any():
         return PodRefusal("no flaw was found: larger flaws are needed to see where detection begins")
+    return None
+
+
+def refuse_far_a90(a90: float, sizes: Float[np.ndarray, " flaws"]) -> PodRefusal | None:
+    """Refuse an a90 that says nothing about the flaws that were looked at."""
+    if a90 > FARTHEST * sizes.max():
+        return PodRefusal(f"POD grows too slowly with size: a90 would be over {FARTHEST:g} times the largest flaw")
     return None
 
 

@@ -22,7 +22,6 @@ from scipy.special import log_ndtr, nctdtr, nctdtrinc, ndtr
 from scipy.stats import chi2, norm, shapiro
 
 from defects_in_welds.evaluation.pod import (
-    FARTHEST,
     SMALL_P,
     PodCurve,
     PodRefusal,
@@ -30,6 +29,7 @@ from defects_in_welds.evaluation.pod import (
     check_confidence,
     checked_sizes,
     name_extrapolations,
+    refuse_far_a90,
     refuse_sample,
 )
 from defects_in_welds.evaluation.pod_likelihood import (
@@ -152,8 +152,8 @@ def fit_signal(
         return PodRefusal("larger flaws did not give larger signals, so that there is no a90")
     quantile_90 = quantile_of(0.9, "probit")
     a50, a90 = (scale.size(line.location(np.array(quantile)).item()) for quantile in (0.0, quantile_90))
-    if a90 > FARTHEST * sizes.max():
-        return PodRefusal(f"POD grows too slowly with size: a90 would be over {FARTHEST:g} times the largest flaw")
+    if refusal := refuse_far_a90(a90, sizes):
+        return refusal
     is_censored = is_low | is_high
     bounds: _ExactBounds | _DeltaBounds
     if is_censored.any():
