@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from defects_in_welds.evaluation.coco_map import RECALLS, CocoMetrics
-from defects_in_welds.evaluation.measures import FilmMeasures
+from defects_in_welds.evaluation.measures import FilmMeasures, of_class
 from defects_in_welds.evaluation.pod import PodFit
 
 POD_POINTS = 101
@@ -57,14 +57,13 @@ def froc_points(measures: FilmMeasures) -> pd.DataFrame:
 
 def pod_points(measures: FilmMeasures) -> pd.DataFrame:
     """Tabulate the probability of detection with its lower 95 % bound, where there is a fit, at sizes that occur."""
-    sizes = measures.pod_flaws["size"]
-    grid = np.geomspace(sizes.min(), sizes.max(), POD_POINTS) if len(sizes) else np.zeros(0)
-    parts = [
-        pd.DataFrame({"defect_class": name, "size": grid, "pod": curve.pod, "lower_95": curve.lower})
-        for name, fit in measures.pod.items()
-        if isinstance(fit, PodFit)
-        for curve in [fit.curve(grid)]
-    ]
+    parts = []
+    for name, fit in measures.pod.items():
+        if isinstance(fit, PodFit):
+            sizes = of_class(measures.pod_flaws, name)["size"]
+            grid = np.geomspace(sizes.min(), sizes.max(), POD_POINTS)
+            curve = fit.curve(grid)
+            parts.append(pd.DataFrame({"defect_class": name, "size": grid, "pod": curve.pod, "lower_95": curve.lower}))
     return _joined(parts, ["defect_class", "size", "pod", "lower_95"])
 
 

@@ -26,6 +26,7 @@ from defects_in_welds.evaluation.report.plot_parts import (
 from defects_in_welds.taxonomy import ALL, BACKGROUND, MISSED
 
 _BLUE, _BAND, _ORANGE = COLOURS[0], "rgba(0,114,178,0.15)", COLOURS[1]
+_FAR = 1.5  # times the largest flaw: an a90 beyond it lies off the axis
 _NAMES = {"defect_class": str, "actual": str, "predicted": str}
 
 
@@ -162,19 +163,25 @@ def _pod(curves: pd.DataFrame, points: pd.DataFrame, metrics: dict[str, Any]) ->
     shown = (with_curve or names)[0]
     traces: list[Trace] = []
     owners: list[str] = []
+    ranges: dict[str, list[float]] = {}
     for name in names:
         curve = curves[curves["defect_class"] == name]
         own = points if name == ALL else points[points["defect_class"] == name]
+        ranges[name] = [0.0, _pod_reach(own["size"].max(), records[name])]
         parts = list(_pod_traces(curve, own, records[name], size, unit))
         traces += [{**trace, "visible": name == shown} for trace in parts]
         owners += [name] * len(parts)
     buttons = [
-        {"label": plain(name), "method": "restyle", "args": [{"visible": [owner == name for owner in owners]}]}
+        {
+            "label": plain(name),
+            "method": "update",
+            "args": [{"visible": [owner == name for owner in owners]}, {"xaxis.range": ranges[name]}],
+        }
         for name in names
     ]
     plot = make_plot(
         traces,
-        {**axis(f"{size} of the flaw{unit and f', in{unit}'}"), "rangemode": "tozero"},
+        {**axis(f"{size} of the flaw{unit and f', in{unit}'}"), "range": ranges[shown]},
         share_axis("probability of detection"),
     )
     plot["layout"]["yaxis"]["range"] = [-0.09, 1.09]
@@ -190,6 +197,12 @@ def _pod(curves: pd.DataFrame, points: pd.DataFrame, metrics: dict[str, Any]) ->
     return Figure("pod", "Probability of detection", caption, plot)
 
 
+def _pod_reach(largest: float, record: dict[str, Any]) -> float:
+    """Choose where the axis of sizes ends: no a90 far beyond the flaws may squeeze the curve."""
+    marked = [record[key] for key in ("a90", "a90_95") if record.get(key) is not None]
+    return 1.05 * max(largest, *(size for size in (0.0, *marked) if size <= _FAR * largest))
+
+
 def _pod_traces(
     curve: pd.DataFrame, points: pd.DataFrame, record: dict[str, Any], size: str, unit: str
 ) -> Iterator[Trace]:
@@ -203,7 +216,9 @@ def _pod_traces(
         yield {**fitted, "fill": "tonexty", "fillcolor": _BAND, **of_both}
     for key, name, symbol in (("a90", "a90", "circle"), ("a90_95", "a90/95", "diamond")):
         if record.get(key) is not None:
-            marker = draw_markers(f"{name} = {record[key]:.3g}{unit}", [record[key]], [0.9], symbol, INK_COLOUR, 11)
+            beyond = " (beyond the axis)" if record[key] > _FAR * points["size"].max() else ""
+            label = f"{name} = {record[key]:.3g}{unit}{beyond}"
+            marker = draw_markers(label, [record[key]], [0.9], symbol, INK_COLOUR, 11)
             yield {**marker, "hovertemplate": f"{name}: {hover}<extra></extra>"}
     for was_found, name, y, colour in ((1, "found", 1.05, _BLUE), (0, "missed", -0.05, _ORANGE)):
         sizes = points["size"][points["found"] == was_found]

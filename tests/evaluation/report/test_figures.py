@@ -100,7 +100,8 @@ def test_each_kind_has_its_own_probability_of_detection(folder, metrics):
         for trace, is_shown in zip(plot["data"], menu["buttons"][1]["args"][0]["visible"], strict=True)
         if is_shown
     ]
-    assert names == [
+    marks = [name.removesuffix(" (beyond the axis)") for name in names]
+    assert marks == [
         "lower 95 % bound",
         "probability of detection",
         "a90 = 2 mm",
@@ -108,6 +109,18 @@ def test_each_kind_has_its_own_probability_of_detection(folder, metrics):
         "found: 1",
         "missed: 1",
     ]
+
+
+@pytest.mark.parametrize(("a90", "is_far"), [(1.4, False), (40.0, True)])
+def test_an_a90_far_beyond_the_flaws_does_not_squeeze_the_curve(folder, metrics, a90, is_far):
+    largest = pd.read_csv(folder / "plots" / "pod_points.csv")["size"].max()
+    metrics["pod"]["pooled"] |= {"a90": a90 * largest, "a90_95": None}
+    plot = figures_of(folder, metrics)["pod"].plot
+    (name,) = (trace["name"] for trace in plot["data"] if trace["visible"] and trace["name"].startswith("a90"))
+    assert name.endswith(" (beyond the axis)") == is_far
+    assert plot["layout"]["xaxis"]["range"][1] == pytest.approx(1.05 * largest * (1.0 if is_far else a90))
+    (menu,) = plot["layout"]["updatemenus"]
+    assert menu["buttons"][0]["args"][1]["xaxis.range"] == plot["layout"]["xaxis"]["range"]
 
 
 def test_empty_tables_give_no_figures(folder, metrics):
