@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
@@ -19,6 +20,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from defects_in_welds.model.anchors import ExactAnchors, anchor_sizes_of_levels
+from defects_in_welds.model.roi_pooling import SparseRoIAlign
 from defects_in_welds.model.weights import load_start_weights
 from defects_in_welds.params import ModelParams
 
@@ -78,6 +80,7 @@ def build_detector(
         rpn_pre_nms_top_n_test=2 * model.proposals,
         rpn_post_nms_top_n_train=model.proposals,
         rpn_post_nms_top_n_test=model.proposals,
+        box_roi_pool=SparseRoIAlign(["0", "1", "2", "3"], output_size=7, sampling_ratio=2),
         box_head=_build_v2_box_head() if is_v2 else None,
         box_predictor=_ExactPredictor(_REPRESENTATION_SIZE, num_classes),
         box_batch_size_per_image=model.box_samples,
@@ -102,7 +105,7 @@ def _build_backbone(model: ModelParams) -> tuple[nn.Module, int]:
     if model.frozen_batch_norm:
         # torchvision's first COCO weights were trained without the epsilon.
         is_coco_v1 = model.architecture == "fasterrcnn_resnet50_fpn" and model.weights == "coco"
-        norm_layer = partial(FrozenBatchNorm2d, eps=0.0 if is_coco_v1 else 1e-5)
+        norm_layer = partial(_FrozenBatchNorm, eps=0.0 if is_coco_v1 else 1e-5)
     is_random = model.weights == "none"
     if "mobilenet" in model.architecture:
         backbone = mobilenet_backbone(
@@ -131,6 +134,13 @@ def _build_v2_box_head() -> nn.Module:
     return FastRCNNConvFCHead(
         (_PYRAMID_CHANNELS, 7, 7), [256, 256, 256, 256], [_REPRESENTATION_SIZE], norm_layer=nn.BatchNorm2d
     )
+
+
+class _FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
+    """torchvision's frozen norm in one pass that keeps the type; its own turns bfloat16 into float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 class _ExactRPNHead(RPNHead):  # type: ignore[misc]

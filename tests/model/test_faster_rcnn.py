@@ -102,6 +102,17 @@ def test_frozen_layers_and_statistics_are_frozen(small_model, input_spec):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in body.modules())
 
 
+def test_frozen_norms_are_those_of_torchvision_and_keep_the_type(small_model, input_spec):
+    model = replace(small_model, weights="some.pth", frozen_batch_norm=True)
+    body = build_detector(model, CLASSES, input_spec, load_weights=False).backbone.body
+    norm = next(module for module in body.modules() if isinstance(module, FrozenBatchNorm2d))
+    for values in norm.buffers():
+        values.copy_(torch.rand_like(values) + 0.5)
+    features = torch.randn(2, len(norm.weight), 8, 8)
+    torch.testing.assert_close(norm(features), FrozenBatchNorm2d.forward(norm, features))
+    assert norm(features.bfloat16()).dtype == torch.bfloat16
+
+
 def test_channels_last_is_a_choice(small_model, input_spec):
     weight = build_detector(small_model, CLASSES, input_spec).backbone.body["0"][0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
