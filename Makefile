@@ -4,6 +4,9 @@ BIN := .venv/bin
 RUN_TOOLS := .venv/run-tools.stamp
 TEST_TOOLS := .venv/test-tools.stamp
 
+# Those that need no outside data. SAHI, where it is compared with, is installed by hand: see their first lines.
+BENCHMARKS := start_up prepare_speed loading_speed training_speed evaluation_speed growth simulation_speed pod_coverage
+
 # The stages of dvc.yaml say `python`, which has to be the one of .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -20,6 +23,9 @@ test: $(TEST_TOOLS) ## Set up, then lint, types, import contract and tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+bench: $(TEST_TOOLS) ## Measure speed and growth (hours on 2 cores); figures go to benchmarks/results.json
+	@for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 ui: $(RUN_TOOLS) ## Open MLflow's page on the runs of this folder
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
@@ -60,4 +66,4 @@ $(BIN)/pip install --quiet --require-hashes --requirement $(1)
 $(BIN)/pip install --quiet --no-deps --editable .
 endef
 
-.PHONY: help repro test ui lock clean
+.PHONY: help repro test bench ui lock clean

@@ -15,6 +15,7 @@ from defects_in_welds.params import (
     FOLDS_DIR,
     IMPLANTED_DIR,
     MODEL_DIR,
+    PREDICTIONS_DIR,
     PREPARED_DIR,
     REPORT_DIR,
     TRAINING_DIR,
@@ -84,17 +85,18 @@ def implant(
     )
 
 
-def prepare(*overrides: str, img_size: int | None = None, augmentations: bool | None = None) -> None:
+def prepare(*overrides: str, img_size: int | None = None, augmentations: bool | None = None, workers: int = 1) -> None:
     """Read, check and split the radiographs, and cut them into tiles.
 
     Args:
         overrides: Such as ``prepare.on_finding=drop``.
         img_size: Tile side in pixels, in place of prepare.img_size.
         augmentations: Whether training augments the tiles, in place of prepare.augmentations.
+        workers: Processes that read and cut films; any number gives the same bytes.
     """
-    from defects_in_welds.data import data_module
+    from defects_in_welds.data import preparation
 
-    data_module.prepare(*overrides, img_size=img_size, augmentations=augmentations)
+    preparation.prepare(*overrides, img_size=img_size, augmentations=augmentations, workers=workers)
 
 
 def train(*overrides: str) -> None:
@@ -144,6 +146,44 @@ def report(*overrides: str) -> None:
     print(write_report(load_params(overrides), PREPARED_DIR, MODEL_DIR, EVALUATION_DIR, REPORT_DIR))
 
 
+def predict(
+    *films_and_overrides: str,
+    out: str = str(PREDICTIONS_DIR),
+    model: str = str(MODEL_DIR),
+    min_score: float | None = None,
+    pictures: bool = True,
+) -> None:
+    """Find the flaws on radiographs that have no annotations: a table, COCO JSON and annotated pictures.
+
+    Args:
+        films_and_overrides: Image files, and folders that are searched for them; and overrides, such as
+            ``prepare.pixel_pitch_mm=0.05`` where the files do not say it.
+        out: Folder to write.
+        model: Checkpoint, or folder of a model.
+        min_score: Least score of what is reported; that of the operating point otherwise.
+        pictures: Whether to write an annotated picture of each film.
+    """
+    from defects_in_welds.inference.run_prediction import predict_films
+
+    overrides = [text for text in films_and_overrides if "=" in text and not Path(text).exists()]
+    films = [Path(text) for text in films_and_overrides if text not in overrides]
+    if not films:
+        raise UserError("predict needs films: image files, or folders of them")
+    if not isinstance(pictures, bool):
+        raise UserError(f"--pictures is {pictures!r}; allowed: True or False")
+    if min_score is not None:
+        _require_share("min_score", min_score)
+    predict_films(
+        load_params(overrides),
+        films,
+        _path("model", model),
+        EVALUATION_DIR,
+        _path("out", out),
+        min_score=min_score,
+        with_pictures=pictures,
+    )
+
+
 def doctor(*overrides: str) -> None:
     """Print what a report of a fault needs, and look for what in the set-up cannot work; exit code 1 if there is such.
 
@@ -169,7 +209,14 @@ def _require_count(flag: str, given: object) -> None:
         raise UserError(f"--{flag} is {given!r}; allowed: a whole number above 0")
 
 
-COMMANDS = {command.__name__: command for command in (simulate, implant, prepare, train, evaluate, report, doctor)}
+def _require_share(flag: str, given: object) -> None:
+    if not isinstance(given, int | float) or isinstance(given, bool) or not 0 <= given <= 1:
+        raise UserError(f"--{flag} is {given!r}; allowed: a number from 0 to 1")
+
+
+COMMANDS = {
+    command.__name__: command for command in (simulate, implant, prepare, train, evaluate, report, predict, doctor)
+}
 
 
 def main() -> None:

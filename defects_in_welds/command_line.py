@@ -50,4 +50,5 @@ def _require_known(commands: Mapping[str, Callable[..., None]], given: Sequence[
 
 
 def _flags(command: Callable[..., None]) -> set[str]:
-    return set(inspect.signature(command).parameters) - {"overrides"}
+    parameters = inspect.signature(command).parameters.values()
+    return {each.name for each in parameters if each.kind is not each.VAR_POSITIONAL}

@@ -76,8 +76,8 @@ def test_a_bad_value_gets_one_line_with_its_key(override, message):
 
 def test_a_missing_key_is_named(project: Path):
     path = project / "configs/params.yaml"
-    path.write_text(path.read_text().replace("  momentum: 0.9\n", ""))
-    with pytest.raises(ParamsError, match="momentum"):
+    path.write_text(path.read_text().replace("  weight_decay: 0.05\n", ""))
+    with pytest.raises(ParamsError, match="weight_decay"):
         load_params()
 
 

@@ -38,6 +38,9 @@ class FindingKind(StrEnum):
     IGNORED_FILE = "ignored_file"
 
 
+_LONGEST_MESSAGE = 400
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something that is wrong, or worth knowing, in a data set.
@@ -46,7 +49,7 @@ class Finding:
         kind: What it is.
         path: File, relative to the data set's folder.
         line: Line of that file, from 1; None where it concerns the whole file.
-        message: One sentence with the offending value.
+        message: One sentence with the offending value; of a very long one, its beginning.
         film: Name of the film that is marked wrongly; None where no annotation is wrong, or its film cannot be told.
     """
 
@@ -55,6 +58,11 @@ class Finding:
     line: int | None
     message: str
     film: str | None = None
+
+    def __post_init__(self) -> None:
+        """Cut the message: a value of megabytes would fill the table of findings and the terminal."""
+        if len(self.message) > _LONGEST_MESSAGE:
+            object.__setattr__(self, "message", f"{self.message[:_LONGEST_MESSAGE]}…")
 
 
 @dataclass(frozen=True)

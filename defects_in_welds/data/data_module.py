@@ -3,8 +3,10 @@
 ``python defects_in_welds/data/data_module.py prepare --img_size 640 --augmentations True``
 """
 
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -20,15 +22,9 @@ from defects_in_welds.data.detection_dataset import (
     TileSampler,
     is_trained_on,
 )
-from defects_in_welds.data.preparation import prepare_dataset
+from defects_in_welds.data.preparation import prepare
 from defects_in_welds.data.tensor_store import TensorStore
-from defects_in_welds.params import (
-    DATA_DIR,
-    PREPARED_DIR,
-    AugmentationParams,
-    TrainParams,
-    load_params,
-)
+from defects_in_welds.params import AugmentationParams, TrainParams
 
 Batch = tuple[list[torch.Tensor], list[Target]]
 
@@ -54,6 +50,7 @@ class WeldDataModule(pl.LightningDataModule):
         self._store_dir = store_dir
         self._train = train
         self._augmentation = augmentation
+        self._start = {"epoch": 0, "batches": 0}
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store.
@@ -94,7 +91,21 @@ class WeldDataModule(pl.LightningDataModule):
             rank=self._rank,
             world_size=self._world_size,
         )
+        sampler.start_at(self._start["epoch"], self._start["batches"] * self._train.batch_size)
         return self._load(dataset, sampler)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell the resume state which batch is next."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        epochs: Any = loop.epoch_progress.current  # Lightning's annotation names a parent class
+        is_within_epoch = epochs.started > epochs.processed
+        batches: Any = loop.epoch_loop.batch_progress.current
+        return {"epoch": epochs.processed, "batches": batches.processed if is_within_epoch else 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the next batch from the resume state; Lightning knows the epoch only when tiles are being loaded."""
+        self._start = state_dict
 
     def val_dataloader(self) -> DataLoader[tuple[torch.Tensor, Target]]:
         """Load validation tiles as they are. Processes share them evenly, so that a few may come twice."""
@@ -113,6 +124,7 @@ class WeldDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
+            worker_init_fn=_leave_signals_to_the_training,
         )
 
     @property
@@ -129,29 +141,10 @@ def collate(items: list[tuple[torch.Tensor, Target]]) -> Batch:
     return [image for image, _ in items], [target for _, target in items]
 
 
-def prepare(
-    *overrides: str,
-    img_size: int | None = None,
-    augmentations: bool | None = None,
-    data_dir: str | Path = DATA_DIR,
-    out_dir: str | Path = PREPARED_DIR,
-) -> None:
-    """Read, check and split the radiographs, and cut them into tiles.
-
-    Args:
-        overrides: Such as ``prepare.on_finding=drop``.
-        img_size: Tile side in pixels, in place of prepare.img_size.
-        augmentations: Whether training augments the tiles, in place of prepare.augmentations.
-        data_dir: Folder of the data set.
-        out_dir: Folder of the prepared data.
-
-    Raises:
-        ParamsError: If a parameter is unknown or impossible.
-        DataError: If the data cannot be used.
-    """
-    flags = {"img_size": img_size, "augmentations": augmentations}
-    given = [f"prepare.{key}={value}" for key, value in flags.items() if value is not None]
-    prepare_dataset(load_params([*overrides, *given]), Path(data_dir), Path(out_dir))
+def _leave_signals_to_the_training(worker: int) -> None:
+    """Let a loading process live on when a terminal interrupts all: the training still finishes what it is at."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -130,6 +130,12 @@ class TileSampler(DistributedSampler[Any]):
         most_empty = int(len(self._annotated) * empty_tile_share / (1 - empty_tile_share))
         self._empty_count = min(most_empty, len(self._empty))
         self.num_samples = -(-(len(self._annotated) + self._empty_count) // world_size)
+        self._start = 0, 0
+
+    def start_at(self, epoch: int, tiles: int) -> None:
+        """Leave out the first tiles of this process in an epoch: an interrupted training has seen them."""
+        self.set_epoch(epoch)
+        self._start = epoch, tiles
 
     def __len__(self) -> int:
         return self.num_samples
@@ -139,7 +145,9 @@ class TileSampler(DistributedSampler[Any]):
         drawn = rng.choice(self._empty, self._empty_count, replace=False)
         order = rng.permutation(np.concatenate([self._annotated, drawn]))
         wrapped = np.resize(order, self.num_samples * self.num_replicas)
-        return ((int(position), self.epoch) for position in wrapped[self.rank :: self.num_replicas])
+        mine = wrapped[self.rank :: self.num_replicas]
+        start_epoch, seen = self._start
+        return ((int(position), self.epoch) for position in mine[seen if self.epoch == start_epoch else 0 :])
 
 
 class OrderedSampler(DistributedSampler[Any]):

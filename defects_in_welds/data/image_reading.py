@@ -6,6 +6,7 @@ is dropped. Levels of files whose zero is white (MONOCHROME1, MINISWHITE) are in
 EXIF and TIFF orientations are not applied: annotations refer to the pixels as stored.
 """
 
+import io
 import logging
 import math
 import os
@@ -16,16 +17,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 import pydicom
 import tifffile
 from jaxtyping import Shaped
+from pydicom.encaps import get_frame
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from defects_in_welds.data.annotation import DataError
 from defects_in_welds.radiograph import Radiograph
@@ -38,6 +42,8 @@ MAX_PIXELS = 400_000_000
 PLAUSIBLE_TIFF_PITCH_MM = (0.001, 0.25)
 """A TIFF's resolution is believed within these bounds: the 72 and 96 dpi that software writes when it does not know
 (0.353 and 0.265 mm) lie above, and so would a detector too coarse for welds."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 # Both report on damaged files through logging, which prints them; what matters comes as an exception as well.
 for _name in ("tifffile", "pydicom"):
@@ -66,29 +72,63 @@ def read_radiograph(path: Path, *, bit_depth: int | None = None, pixel_pitch_mm:
         DataError: If the file is missing, damaged or cut short; holds several images or levels that are not unsigned
             whole numbers of at most 16 bits; is too large; or has levels above the full scale of the bit depth.
     """
-    read_image_hw(path)
+    image_hw = read_image_hw(path)
     with _as_data_error(path):
         container = _container(path)
         stored = _DECODERS[container](path)
+        if stored.pixels.shape[:2] != image_hw:
+            raise ValueError(f"decoded to {stored.pixels.shape}")
+    # PNG and TIFF give the size of a sample; DICOM, how many of its bits are used.
+    return _to_radiograph(stored, str(path), bit_depth, pixel_pitch_mm, says_depth=container == "dicom")
+
+
+def radiograph_of(
+    pixels: Shaped[np.ndarray, "height width *channels"],
+    *,
+    bit_depth: int | None = None,
+    pixel_pitch_mm: float | None = None,
+) -> Radiograph:
+    """Take pixels that were read otherwise, as `read_radiograph` takes those of a file.
+
+    Args:
+        pixels: Unsigned whole numbers of 8 or 16 bits, higher is lighter: one channel, or red, green and blue.
+        bit_depth: As there.
+        pixel_pitch_mm: Pixel pitch in mm, if it is known.
+
+    Raises:
+        DataError: If they are no such pixels, or have levels above the full scale of the bit depth.
+    """
+    if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2 or pixels.ndim not in (2, 3) or pixels.size == 0:
+        raise DataError(
+            f"pixels: {pixels.dtype} {pixels.shape}; give uint8 or uint16 of the shape (height, width), or with "
+            "channels last"
+        )
+    stored = _Stored(pixels, bit_depth=8 * pixels.dtype.itemsize)
+    return _to_radiograph(stored, "pixels", bit_depth, pixel_pitch_mm, says_depth=False)
+
+
+def _to_radiograph(
+    stored: _Stored, source: str, bit_depth: int | None, pixel_pitch_mm: float | None, *, says_depth: bool
+) -> Radiograph:
+    """Check the levels against the bit depth, and make them one grey channel in which higher is lighter."""
     if bit_depth is not None and bit_depth > stored.bit_depth:
-        raise DataError(f"{path}: holds {stored.bit_depth} bits, prepare.bit_depth says {bit_depth}; correct it")
+        raise DataError(f"{source}: holds {stored.bit_depth} bits, prepare.bit_depth says {bit_depth}; correct it")
     depth = stored.bit_depth if bit_depth is None else bit_depth
     full_scale = 2**depth - 1
     grey = _to_grey(stored.pixels)
     highest = int(grey.max())
     if highest > full_scale:
         raise DataError(
-            f"{path}: grey level {highest} is above {full_scale}, the full scale of {depth} bits; correct "
+            f"{source}: grey level {highest} is above {full_scale}, the full scale of {depth} bits; correct "
             "prepare.bit_depth or the file"
         )
-    # PNG and TIFF give the size of a sample; DICOM, how many of its bits are used.
-    is_said = bit_depth is not None or depth < 16 or container == "dicom"
+    is_said = bit_depth is not None or depth < 16 or says_depth
     grey = grey.astype(np.uint8 if depth <= 8 else np.uint16, copy=False)
     return Radiograph(
         pixels=np.ascontiguousarray(full_scale - grey if stored.zero_is_white else grey, dtype=grey.dtype),
         bit_depth=depth,
         pixel_pitch_mm=stored.pixel_pitch_mm if pixel_pitch_mm is None else pixel_pitch_mm,
-        source=str(path),
+        source=source,
         highest_stored_level=None if is_said else highest,
     )
 
@@ -100,7 +140,7 @@ def read_image_hw(path: Path) -> tuple[int, int]:
         DataError: If the file is missing, is no image of a known kind, or claims no pixels or more than `MAX_PIXELS`.
     """
     with _as_data_error(path):
-        height, width = _HEADERS[_container(path)](path)
+        height, width = map(int, _HEADERS[_container(path)](path))
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise DataError(f"{path}: claims {width}x{height} pixels; 1 to {MAX_PIXELS} pixels can be read")
     return height, width
@@ -127,7 +167,7 @@ def _container(path: Path) -> str:
         head = file.read(132)
     if not head:
         raise DataError(f"{path}: is empty")
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+    if head.startswith(_PNG):
         return "png"
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return "tiff"
@@ -167,6 +207,18 @@ def _png_hw(path: Path) -> tuple[int, int]:
     return height, width
 
 
+def _check_png_chunks(data: bytes) -> None:
+    """Refuse chunks that end beyond the file, for OpenCV makes room for 2 GB first, and several images in one."""
+    kind, start = b"", 8
+    while kind != b"IEND":
+        size, kind = struct.unpack_from(">I4s", data, start)
+        start += 12 + size
+        if start > len(data):
+            raise ValueError("a chunk ends beyond the file")
+        if kind == b"acTL":
+            raise ValueError("is animated; save one image")
+
+
 def _bmp_hw(path: Path) -> tuple[int, int]:
     with path.open("rb") as file:
         head = file.read(26)
@@ -176,27 +228,39 @@ def _bmp_hw(path: Path) -> tuple[int, int]:
 
 
 def _jpeg_hw(path: Path) -> tuple[int, int]:
-    """Walk over the segments to the frame header."""
-    no_frame = {0xC4, 0xC8, 0xCC}  # tables that share the frame headers' range of markers
     with path.open("rb") as file:
-        file.seek(2)
-        while True:
-            marker, code, size = struct.unpack(">BBH", file.read(4))
-            if marker != 0xFF:
-                raise DataError(f"{path}: damaged JPEG header")
-            if 0xC0 <= code <= 0xCF and code not in no_frame:
-                _, height, width = struct.unpack(">BHH", file.read(5))
-                return height, width
-            file.seek(size - 2, os.SEEK_CUR)
+        return _jpeg_frame_hw(file)
+
+
+def _jpeg_frame_hw(file: BinaryIO) -> tuple[int, int]:
+    """Walk over the segments of JPEG data to the frame header, and end where the decoder would not go the same way."""
+    frames = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # tables share the range; 0xF7 is JPEG-LS
+    file.seek(2)
+    while True:
+        marker, code = file.read(2)
+        while code == 0xFF:  # filling
+            (code,) = file.read(1)
+        (size,) = struct.unpack(">H", file.read(2))
+        has_no_size = code <= 0x01 or 0xD0 <= code <= 0xD9
+        if marker != 0xFF or has_no_size or size < 2:
+            raise ValueError("damaged JPEG header")
+        if code in frames:
+            _, height, width, channels = struct.unpack(">BHHB", file.read(6))
+            if channels > 3:
+                raise ValueError("CMYK; save it as grey or RGB")
+            return height, width
+        file.seek(size - 2, os.SEEK_CUR)
 
 
 _DAMAGE = re.compile(rb"^(libpng error|Premature end of JPEG|Corrupt JPEG data(?!.*extraneous)).*", re.MULTILINE)
 
 
 def _decode_opencv(path: Path) -> _Stored:
-    data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    data = path.read_bytes()
+    if data.startswith(_PNG):
+        _check_png_chunks(data)
     with _spoken_on_stderr() as spoken:
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     damage = _DAMAGE.search(spoken)
     if pixels is None or damage:
         reason = f" ({damage.group().decode(errors='replace').strip()})" if damage else ""
@@ -234,14 +298,29 @@ _TIFF_COLOURS = {
 }
 
 
+# Their data do not say a size of their own, which could be any, and never grow beyond that of the image.
+_TIFF_CODECS = {
+    tifffile.COMPRESSION.NONE,
+    tifffile.COMPRESSION.LZW,
+    tifffile.COMPRESSION.DEFLATE,
+    tifffile.COMPRESSION.ADOBE_DEFLATE,
+    tifffile.COMPRESSION.PACKBITS,
+    tifffile.COMPRESSION.LZMA,
+    tifffile.COMPRESSION.ZSTD,
+}
+
 _MAX_SAMPLES = 4  # red, green, blue and alpha
+_MAX_PAGES = 100  # a film and its thumbnails are a few
+_MCU_PX = 16  # JPEG data may be filled up to whole blocks
 
 
 def _only_page(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPage:
-    pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage) and not page.is_reduced]
-    if len(pages) != 1:
-        raise DataError(f"{path}: holds {len(pages)} images; save each as a file of its own")
-    return pages[0]
+    pages = (page for page in islice(file.pages, _MAX_PAGES) if isinstance(page, tifffile.TiffPage))
+    full = list(islice((page for page in pages if not page.is_reduced), 2))
+    if len(full) != 1:
+        number = "2 images or more" if full else "no image of full size"
+        raise DataError(f"{path}: holds {number}; save each image as a file of its own")
+    return full[0]
 
 
 def _tiff_hw(path: Path) -> tuple[int, int]:
@@ -266,17 +345,38 @@ def _decode_tiff(path: Path) -> _Stored:
             raise DataError(
                 f"{path}: {tifffile.PHOTOMETRIC(page.photometric).name} TIFF, axes {page.axes}; save it as grey or RGB"
             )
+        if page.compression == tifffile.COMPRESSION.JPEG:
+            _check_jpeg_segments(file, page)
+        elif page.compression not in _TIFF_CODECS:
+            kind = tifffile.COMPRESSION(page.compression).name
+            raise DataError(f"{path}: {kind} compression; save it with LZW, Deflate or none")
         # JPEG strips that are cut short decode to grey without a complaint.
         ends = [start + size for start, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
         if max(ends, default=0) > path.stat().st_size:
             raise DataError(f"{path}: cut short")
         pixels = page.asarray()
+        if pixels.dtype == np.bool_:  # of single bits
+            pixels = pixels.astype(np.uint8)
+        if pixels.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"decoded to {pixels.dtype}")
         return _Stored(
             pixels=np.moveaxis(pixels, 0, 2) if page.axes == "SYX" else pixels,
             bit_depth=page.bitspersample,
             zero_is_white=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
             pixel_pitch_mm=_tiff_pitch_mm(page),
         )
+
+
+def _check_jpeg_segments(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
+    """Refuse strips and tiles whose JPEG data are of another image, perhaps a giant one."""
+    rows, columns = page.tilelength, page.tilewidth
+    if not page.is_tiled:
+        rows, columns = min(page.rowsperstrip, page.imagelength), page.imagewidth
+    for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.filehandle.seek(start)
+        height, width = _jpeg_frame_hw(io.BytesIO(file.filehandle.read(size)))
+        if height >= rows + _MCU_PX or width >= columns + _MCU_PX:
+            raise ValueError(f"its JPEG data are of {width}x{height} pixels, not of at most {columns}x{rows}")
 
 
 def _tiff_pitch_mm(page: tifffile.TiffPage) -> float | None:
@@ -322,6 +422,8 @@ def _decode_dicom(path: Path) -> _Stored:
     colours = str(dataset.PhotometricInterpretation)
     if not colours.startswith(("MONOCHROME", "RGB", "YBR_")):
         raise DataError(f"{path}: PhotometricInterpretation {colours}; save it as MONOCHROME2")
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        _check_encapsulated_frame(dataset)
     return _Stored(
         # Not corrected, levels above BitsStored show that the header is wrong.
         pixels=pixel_array(dataset, correct_unused_bits=False),
@@ -329,6 +431,25 @@ def _decode_dicom(path: Path) -> _Stored:
         zero_is_white=colours == "MONOCHROME1",
         pixel_pitch_mm=_dicom_pitch_mm(dataset),
     )
+
+
+def _check_encapsulated_frame(dataset: pydicom.Dataset) -> None:
+    """Refuse compressed pixels that say another size than the data set: the decoder would make room for it."""
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        return  # says none
+    offsets = None
+    if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
+        offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1, extended_offsets=offsets)
+    is_jpeg_2000 = frame.startswith(b"\xff\x4f\xff\x51")
+    height, width = _jpeg_2000_hw(frame) if is_jpeg_2000 else _jpeg_frame_hw(io.BytesIO(frame))
+    if (height, width) != (dataset.Rows, dataset.Columns):
+        raise ValueError(f"its compressed pixels are {width}x{height}, not {dataset.Columns}x{dataset.Rows}")
+
+
+def _jpeg_2000_hw(frame: bytes) -> tuple[int, int]:
+    right, bottom, left, top = struct.unpack(">IIII", frame[8:24])
+    return bottom - top, right - left
 
 
 def _dicom_pitch_mm(dataset: pydicom.Dataset) -> float | None:

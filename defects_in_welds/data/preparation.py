@@ -1,47 +1,35 @@
 """The prepare stage: from a folder of radiographs and annotations to a store of tiles.
 
-One pass over the films, in order: each is read, checked, cut and forgotten, so that memory does not grow with their
-number. Splits, near-duplicates and the decision about the findings follow when all films are known.
+One pass over the films: each is read, checked, cut and forgotten, so that memory does not grow with their number.
+Splits, near-duplicates and the decision about the findings follow when all films are known.
 """
 
 import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from itertools import count
 from math import fsum, sqrt
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 from tqdm import tqdm
 
-from defects_in_welds import boxes
 from defects_in_welds.data import dataset_checks, splitting, tiling
-from defects_in_welds.data.annotation import (
-    AnnotatedDataset,
-    AnnotatedRadiograph,
-    Annotation,
-    DataError,
-    Finding,
-    FindingKind,
-    Split,
-)
+from defects_in_welds.data.annotation import AnnotatedDataset, DataError, Finding, Split
 from defects_in_welds.data.annotation_formats import read_dataset
-from defects_in_welds.data.grey_levels import invert
-from defects_in_welds.data.image_reading import read_radiograph
+from defects_in_welds.data.film_cutting import CutFilm, cut_films
 from defects_in_welds.data.preview import draw_preview
-from defects_in_welds.data.standardisation import standardise
 from defects_in_welds.data.tensor_store import (
     FilmAnnotation,
     FilmRecord,
     Manifest,
     StoreWriter,
     TensorStore,
+    TileFiles,
     TileRecord,
 )
-from defects_in_welds.params import Params, PrepareParams
-from defects_in_welds.radiograph import Radiograph
+from defects_in_welds.params import DATA_DIR, PREPARED_DIR, Params, ParamsError, PrepareParams, is_count, load_params
 from defects_in_welds.taxonomy import label_of
 
 CHECKS_NAME = "checks.csv"
@@ -53,42 +41,36 @@ _LEAST_GREY_STD = 1 / 255
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _CutFilm:
-    """What is kept of a film after its pixels are gone.
+def prepare(
+    *overrides: str,
+    img_size: int | None = None,
+    augmentations: bool | None = None,
+    workers: int = 1,
+    data_dir: str | Path = DATA_DIR,
+    out_dir: str | Path = PREPARED_DIR,
+) -> None:
+    """Read, check and split the radiographs, and cut them into tiles.
 
-    Attributes:
-        film: As the data set has it.
-        annotations: Those that passed the checks, in pixels of the prepared film.
-        sha256: Of its file.
-        image_hw: Height and width of the prepared film, in pixels.
-        bit_depth: Of its grey levels.
-        highest_stored_level: As the radiograph has it.
-        pixel_pitch_mm: Of the prepared film, in mm, or None.
-        source_hw: Height and width of the file, in pixels of its own.
-        source_pixel_pitch_mm: Of the file, in mm, or None.
-        fingerprint: For near-duplicates.
-        tiles: Place of each tile, pixel type, and row in the store.
-        grey_sum: Sum over all pixels of all tiles, black 0 and full scale 1.
-        grey_square_sum: Sum of the squares of the same.
+    Args:
+        overrides: Such as ``prepare.on_finding=drop``.
+        img_size: Tile side in pixels, in place of prepare.img_size.
+        augmentations: Whether training augments the tiles, in place of prepare.augmentations.
+        workers: Processes that read and cut films; any number gives the same bytes.
+        data_dir: Folder of the data set.
+        out_dir: Folder of the prepared data.
+
+    Raises:
+        ParamsError: If a parameter is unknown or impossible.
+        DataError: If the data cannot be used.
     """
-
-    film: AnnotatedRadiograph
-    annotations: tuple[Annotation, ...]
-    sha256: str
-    image_hw: tuple[int, int]
-    bit_depth: int
-    highest_stored_level: int | None
-    pixel_pitch_mm: float | None
-    source_hw: tuple[int, int]
-    source_pixel_pitch_mm: float | None
-    fingerprint: Float32[np.ndarray, " 1024"]
-    tiles: tuple[tuple[tuple[int, int, int, int], str, int], ...]
-    grey_sum: float
-    grey_square_sum: float
+    if not is_count(workers):
+        raise ParamsError(f"--workers is {workers!r}; allowed: a whole number above 0")
+    flags = {"img_size": img_size, "augmentations": augmentations}
+    given = [f"prepare.{key}={value}" for key, value in flags.items() if value is not None]
+    prepare_dataset(load_params([*overrides, *given]), Path(data_dir), Path(out_dir), workers)
 
 
-def prepare_dataset(params: Params, data_dir: Path, out_dir: Path) -> TensorStore:
+def prepare_dataset(params: Params, data_dir: Path, out_dir: Path, workers: int = 1) -> TensorStore:
     """Read, check, split and tile a data set.
 
     The store holds the table of findings and, as a picture, some training tiles with their boxes. An older store is
@@ -98,6 +80,7 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path) -> TensorStor
         params: Sections ``prepare`` and ``augmentation``.
         data_dir: Folder of the data set.
         out_dir: Folder of the store.
+        workers: Processes that read and cut films; any number gives the same bytes.
 
     Raises:
         DataError: If the data set cannot be read or divided, or ``prepare.on_finding`` is ``fail`` and something in it
@@ -109,7 +92,7 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path) -> TensorStor
     dataset = read_dataset(data_dir, prepare.annotation_format, prepare.classes)
     findings = list(dataset.findings)
     with StoreWriter(out_dir, prepare.img_size) as writer:
-        films = _cut_films(dataset, prepare, writer, findings)
+        films = _cut_films(dataset, prepare, writer.files, workers, findings)
         if prepare.on_finding == "drop":
             wrongly_marked = dataset_checks.wrongly_marked(findings)
             films = [film for film in films if film.film.name not in wrongly_marked]
@@ -137,19 +120,16 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path) -> TensorStor
 
 
 def _cut_films(
-    dataset: AnnotatedDataset, prepare: PrepareParams, writer: StoreWriter, findings: list[Finding]
-) -> list[_CutFilm]:
+    dataset: AnnotatedDataset, prepare: PrepareParams, files: TileFiles, workers: int, findings: list[Finding]
+) -> list[CutFilm]:
     """Store the tiles of all films that can be read; add what is found to the findings."""
     films = []
     start = time.monotonic()
-    for film in tqdm(dataset.radiographs, desc="prepare", unit="film"):
-        try:
-            cut_film, found = _cut_film(film, prepare, writer)
-        except DataError as error:
-            findings.append(dataset_checks.unreadable_image(film, error))
-            continue
-        films.append(cut_film)
+    cut = cut_films(dataset.radiographs, prepare, files, workers)
+    for film, found in tqdm(cut, desc="prepare", unit="film", total=len(dataset.radiographs)):
         findings.extend(found)
+        if film is not None:
+            films.append(film)
     findings += dataset_checks.hidden_bit_depth_findings(
         {film.film.name: film.highest_stored_level for film in films if film.highest_stored_level is not None}
     )
@@ -158,67 +138,8 @@ def _cut_films(
     return films
 
 
-def _cut_film(
-    film: AnnotatedRadiograph, prepare: PrepareParams, writer: StoreWriter
-) -> tuple[_CutFilm, tuple[Finding, ...]]:
-    pitch = film.pixel_pitch_mm if prepare.pixel_pitch_mm is None else prepare.pixel_pitch_mm
-    source = read_radiograph(film.image_path, bit_depth=prepare.bit_depth, pixel_pitch_mm=pitch)
-    if prepare.invert_polarity:
-        source = invert(source)
-    annotations, findings = dataset_checks.check_annotations(film, source.image_hw, prepare.on_finding)
-    radiograph = standardise(source, resample_pitch_mm=prepare.resample_pitch_mm, background_mm=prepare.background_mm)
-    if radiograph.image_hw != source.image_hw:
-        annotations, lost = _rescale(annotations, film, source, radiograph)
-        findings += lost
-    tiles = []
-    sums: list[tuple[int, int]] = []
-    for xyxy in tiling.plan_tiles(radiograph.image_hw, prepare.img_size, prepare.overlap_px):
-        tile = tiling.cut_tile(radiograph.pixels, xyxy, prepare.img_size)
-        x0, y0, x1, y1 = (int(edge) for edge in xyxy)
-        tiles.append(((x0, y0, x1, y1), *writer.append(tile)))
-        # Whole numbers: the same sum in any order, on any computer.
-        sums.append((int(tile.sum(dtype=np.int64)), int(np.square(tile, dtype=np.int64).sum())))
-    full_scale = 2**radiograph.bit_depth - 1
-    cut_film = _CutFilm(
-        film=film,
-        annotations=annotations,
-        sha256=dataset_checks.file_sha256(film.image_path),
-        image_hw=radiograph.image_hw,
-        bit_depth=radiograph.bit_depth,
-        highest_stored_level=radiograph.highest_stored_level,
-        pixel_pitch_mm=radiograph.pixel_pitch_mm,
-        source_hw=source.image_hw,
-        source_pixel_pitch_mm=source.pixel_pitch_mm,
-        fingerprint=splitting.fingerprint(source.pixels),
-        tiles=tuple(tiles),
-        grey_sum=sum(total for total, _ in sums) / full_scale,
-        grey_square_sum=sum(square for _, square in sums) / full_scale**2,
-    )
-    return cut_film, findings
-
-
-def _rescale(
-    annotations: Sequence[Annotation], film: AnnotatedRadiograph, source: Radiograph, radiograph: Radiograph
-) -> tuple[tuple[Annotation, ...], tuple[Finding, ...]]:
-    """Carry annotations to the resampled film; report those that it is too coarse for."""
-    boxes_xyxy = np.array([annotation.box_xyxy for annotation in annotations], dtype=np.float64).reshape(-1, 4)
-    rescaled = boxes.rescale(boxes_xyxy, source.image_hw, radiograph.image_hw)
-    is_seen = (rescaled[:, 2:] - rescaled[:, :2]).min(axis=1, initial=np.inf) >= boxes.LEAST_SIDE_PX
-    message = (
-        f"a side is less than {boxes.LEAST_SIDE_PX:g} px at prepare.resample_pitch_mm={radiograph.pixel_pitch_mm:g}"
-    )
-    kept = []
-    findings = []
-    for annotation, (x0, y0, x1, y1), seen in zip(annotations, rescaled.tolist(), is_seen.tolist(), strict=True):
-        if seen:
-            kept.append(replace(annotation, box_xyxy=(x0, y0, x1, y1)))
-        else:
-            findings.append(Finding(FindingKind.EMPTY_BOX, annotation.path, annotation.line, message, film.name))
-    return tuple(kept), tuple(findings)
-
-
 def _find_copies(
-    films: Sequence[_CutFilm], split_of: Mapping[str, Split], prepare: PrepareParams, findings: list[Finding]
+    films: Sequence[CutFilm], split_of: Mapping[str, Split], prepare: PrepareParams, findings: list[Finding]
 ) -> frozenset[str]:
     """Add films that show the same to the findings; name those that ``drop`` leaves out."""
     sha256_of = {film.film.name: film.sha256 for film in films}
@@ -240,7 +161,7 @@ def _stop_on_findings(findings: Sequence[Finding], on_finding: str, table: Path)
 
 
 def _make_manifest(
-    films: Sequence[_CutFilm], split_of: Mapping[str, Split], defect_classes: tuple[str, ...], prepare: PrepareParams
+    films: Sequence[CutFilm], split_of: Mapping[str, Split], defect_classes: tuple[str, ...], prepare: PrepareParams
 ) -> Manifest:
     trained = [film for film in films if split_of[film.film.name] is Split.TRAIN]
     grey_mean, grey_std = _grey_statistics(trained, prepare.img_size)
@@ -263,14 +184,14 @@ def _make_manifest(
     )
 
 
-def _grey_statistics(films: Sequence[_CutFilm], tile_px: int) -> tuple[float, float]:
-    pixels = sum(len(film.tiles) for film in films) * tile_px**2
+def _grey_statistics(films: Sequence[CutFilm], tile_px: int) -> tuple[float, float]:
+    pixels = sum(len(film.tiles_xyxy) for film in films) * tile_px**2
     mean = fsum(film.grey_sum for film in films) / pixels
     variance = fsum(film.grey_square_sum for film in films) / pixels - mean**2
     return mean, max(sqrt(max(variance, 0)), _LEAST_GREY_STD)
 
 
-def _film_record(film: _CutFilm, split: Split, weld_pattern: str | None) -> FilmRecord:
+def _film_record(film: CutFilm, split: Split, weld_pattern: str | None) -> FilmRecord:
     height, width = film.image_hw
     source_height, source_width = film.source_hw
     return FilmRecord(
@@ -293,15 +214,15 @@ def _film_record(film: _CutFilm, split: Split, weld_pattern: str | None) -> Film
 
 
 def _tile_records(
-    film: _CutFilm, film_index: int, defect_classes: Sequence[str], min_visible_share: float
+    film: CutFilm, film_index: int, defect_classes: Sequence[str], min_visible_share: float
 ) -> list[TileRecord]:
     film_boxes = np.array([annotation.box_xyxy for annotation in film.annotations], dtype=np.float64).reshape(-1, 4)
     labels = np.array([label_of(one.defect_class, defect_classes) for one in film.annotations], dtype=np.int64)
     difficult = np.array([annotation.difficult for annotation in film.annotations], dtype=np.bool_)
-    shares = tiling.share_out_boxes(film_boxes, np.array([xyxy for xyxy, _, _ in film.tiles]), min_visible_share)
+    shares = tiling.share_out_boxes(film_boxes, np.array(film.tiles_xyxy), min_visible_share)
     return [
-        TileRecord(film_index, xyxy, dtype, row, tile_boxes, labels[kept], difficult[kept])
-        for (xyxy, dtype, row), (kept, tile_boxes) in zip(film.tiles, shares, strict=True)
+        TileRecord(film_index, xyxy, film.dtype, row, tile_boxes, labels[kept], difficult[kept])
+        for row, xyxy, (kept, tile_boxes) in zip(count(film.first_row), film.tiles_xyxy, shares, strict=False)
     ]
 
 

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from defects_in_welds.data.annotation import Split
 from defects_in_welds.data.augmentation import Augmentation
+from defects_in_welds.data.class_colours import class_colour
 from defects_in_welds.data.detection_dataset import read_tile
 from defects_in_welds.data.grey_levels import percentile_window, window_level
 from defects_in_welds.data.tensor_store import TensorStore
@@ -21,9 +22,6 @@ _COLUMNS, _ROWS = 4, 3
 _TILE_INCHES = 3.0
 _DPI = 130
 _MOST_NAMES = 8
-
-# Told apart on grey, also by the colour-blind (Okabe and Ito).
-_COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 
 
 @rc_context({"text.parse_math": False})  # a pair of dollar signs in a name is no formula
@@ -50,7 +48,7 @@ def draw_preview(store: TensorStore, augmentation: AugmentationParams, seed: int
         _draw_tile(axis, image, boxes, labels, manifest.defect_classes)
     change = "augmented as in training" if augment else "as in training, not augmented"
     figure.suptitle(f"Training tiles of {manifest.img_size} px, {change}", fontsize=12)
-    keys = [Patch(color=_colour(label), label=name) for label, name in enumerate(manifest.defect_classes, start=1)]
+    keys = [Patch(color=class_colour(label), label=name) for label, name in enumerate(manifest.defect_classes, start=1)]
     figure.legend(handles=keys, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     # Without the date and version that matplotlib writes by itself, the same data gives the same bytes.
     figure.savefig(path, dpi=_DPI, metadata={"Software": None})
@@ -86,7 +84,7 @@ def _draw_tile(
     shown = window_level(image, *percentile_window(image))
     axis.imshow(shown, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), interpolation="antialiased")
     for (x0, y0, x1, y1), label in zip(boxes_xyxy.tolist(), labels.tolist(), strict=True):
-        axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=1.2, edgecolor=_colour(label)))
+        axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=1.2, edgecolor=class_colour(label)))
         if not is_named:
             continue
         is_at_top, is_at_right = y0 < 0.06 * height, x0 > 0.75 * width
@@ -97,13 +95,9 @@ def _draw_tile(
             textcoords="offset points",
             va="top" if is_at_top else "bottom",
             ha="right" if is_at_right else "left",
-            color=_colour(label),
+            color=class_colour(label),
             fontsize=6.5,
             bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.65, "pad": 0.8},
         )
     axis.set_xlim(0, width)
     axis.set_ylim(height, 0)
-
-
-def _colour(label: int) -> str:
-    return _COLOURS[(label - 1) % len(_COLOURS)]

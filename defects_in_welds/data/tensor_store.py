@@ -6,13 +6,15 @@ of the source files or, where the parameters ask for it, those that `standardisa
 """
 
 import hashlib
+import io
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8, UInt16
@@ -20,7 +22,7 @@ from numpy.lib import format as npy_format
 
 from defects_in_welds.data.annotation import NOT_MEASURED, DataError, Measures, Split
 from defects_in_welds.data.grey_levels import to_unit_float32
-from defects_in_welds.output_folder import replaced_folder
+from defects_in_welds.output_folder import read_together, replaced_folder
 
 FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
@@ -143,6 +145,53 @@ class Manifest:
         (folder / MANIFEST_NAME).write_bytes(_compact_json(content))
 
 
+@dataclass(frozen=True)
+class TileFiles:
+    """The arrays of a store that is being written; several processes can write rows of one array at a time.
+
+    Attributes:
+        folder: Where they lie.
+        img_size: Tile side, in pixels.
+    """
+
+    folder: Path
+    img_size: int
+
+    def write(
+        self, tiles: Sequence[UInt8[np.ndarray, "tile tile"] | UInt16[np.ndarray, "tile tile"]], row: int
+    ) -> None:
+        """Write tiles of one pixel type.
+
+        Args:
+            tiles: At least one.
+            row: Of the first of them in the array of their type; the others follow.
+        """
+        assert {(tile.dtype, tile.shape) for tile in tiles} == {(tiles[0].dtype, (self.img_size, self.img_size))}
+        path = self.folder / _array_name(tiles[0].dtype.name)
+        path.touch()
+        with path.open("r+b") as file:
+            file.seek(len(self._header(tiles[0].dtype, 0)) + row * tiles[0].nbytes)
+            for tile in tiles:
+                file.write(np.ascontiguousarray(tile).data)
+
+    def complete(self) -> None:
+        """Say in each array's header how many rows it has got."""
+        for dtype in map(np.dtype, _DTYPES):
+            path = self.folder / _array_name(dtype.name)
+            if path.exists():
+                tile_bytes = path.stat().st_size - len(self._header(dtype, 0))
+                with path.open("r+b") as file:
+                    file.write(self._header(dtype, tile_bytes // (self.img_size**2 * dtype.itemsize)))
+
+    def _header(self, dtype: np.dtype[Any], rows: int) -> bytes:
+        # NumPy pads it so that the number of rows can grow without moving what follows.
+        shape = (rows, self.img_size, self.img_size)
+        header = io.BytesIO()
+        description = {"descr": npy_format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        npy_format.write_array_header_1_0(header, description)
+        return header.getvalue()
+
+
 class StoreWriter:
     """Write a store into a temporary neighbour, which takes the place of the old store when everything went well.
 
@@ -150,6 +199,7 @@ class StoreWriter:
 
     Attributes:
         folder: The temporary folder; other files of the stage go there too.
+        files: Its arrays.
     """
 
     def __init__(self, path: Path, img_size: int) -> None:
@@ -159,12 +209,13 @@ class StoreWriter:
             path: Folder of the store.
             img_size: Tile side, in pixels.
         """
-        self._arrays: dict[str, _GrowingArray] = {}
+        self._rows: Counter[str] = Counter()
         self._img_size = img_size
         self._replacement = replaced_folder(path)
 
     def __enter__(self) -> Self:
         self.folder = self._replacement.__enter__()
+        self.files = TileFiles(self.folder, self._img_size)
         return self
 
     def append(self, tile: UInt8[np.ndarray, "tile tile"] | UInt16[np.ndarray, "tile tile"]) -> tuple[str, int]:
@@ -174,22 +225,19 @@ class StoreWriter:
             Name of its pixel type and its row in that array, for the tile's record.
         """
         dtype = tile.dtype.name
-        assert dtype in _DTYPES
-        if dtype not in self._arrays:
-            self._arrays[dtype] = _GrowingArray(self.folder / _array_name(dtype), tile.dtype, self._img_size)
-        return dtype, self._arrays[dtype].append(tile)
+        row = self._rows[dtype]
+        self._rows[dtype] += 1
+        self.files.write([tile], row)
+        return dtype, row
 
     def complete(self, manifest: Manifest) -> None:
-        """Close the arrays and write the manifest: `folder` is a store from here on."""
-        for array in self._arrays.values():
-            array.close()
+        """Complete the arrays and write the manifest: `folder` is a store from here on."""
+        self.files.complete()
         manifest.write(self.folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for array in self._arrays.values():
-            array.close()
         self._replacement.__exit__(kind, error, traceback)
 
 
@@ -217,12 +265,13 @@ class TensorStore:
         Raises:
             DataError: If there is none, or it is broken or of another version.
         """
-        manifest = _read_manifest(path)
         arrays = {}
-        for dtype in _DTYPES:
-            rows = [tile.row for tile in manifest.tiles if tile.dtype == dtype]
-            if rows:
-                arrays[dtype] = _map_array(path / _array_name(dtype), dtype, manifest.img_size, 1 + max(rows))
+        with read_together(path):
+            manifest = _read_manifest(path)
+            for dtype in _DTYPES:
+                rows = [tile.row for tile in manifest.tiles if tile.dtype == dtype]
+                if rows:
+                    arrays[dtype] = _map_array(path / _array_name(dtype), dtype, manifest.img_size, 1 + max(rows))
         return cls(path, manifest, arrays)
 
     def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
@@ -252,37 +301,6 @@ class TensorStore:
         return [index for index, tile in enumerate(self.manifest.tiles) if films[tile.film].split is split]
 
 
-class _GrowingArray:
-    """A ``.npy`` file that rows are appended to; its header gets the true number of rows at the end."""
-
-    def __init__(self, path: Path, dtype: np.dtype[Any], side_px: int) -> None:
-        self._dtype = dtype
-        self._side_px = side_px
-        self._rows = 0
-        self._file: BinaryIO = path.open("wb")
-        self._write_header()
-
-    def append(self, row: np.ndarray) -> int:
-        assert row.shape == (self._side_px, self._side_px)
-        assert row.dtype == self._dtype
-        self._file.write(row.tobytes())
-        self._rows += 1
-        return self._rows - 1
-
-    def close(self) -> None:
-        if self._file.closed:
-            return
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
-
-    def _write_header(self) -> None:
-        # NumPy pads the header so that the number of rows can grow without moving what follows.
-        shape = (self._rows, self._side_px, self._side_px)
-        description = {"descr": npy_format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
-        npy_format.write_array_header_1_0(self._file, description)
-
-
 def _array_name(dtype: str) -> str:
     return f"tiles_{dtype}.npy"
 
@@ -294,8 +312,8 @@ def _compact_json(content: object) -> bytes:
 def _map_array(path: Path, dtype: str, side_px: int, least_rows: int) -> np.ndarray:
     try:
         array = npy_format.open_memmap(path, mode="r")  # unlike np.load, knows neither pickles nor archives
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable array ({error}); {_REMEDY}") from None
+    except Exception as error:  # of a broken header NumPy raises anything from MemoryError to tokenize's TokenError
+        raise DataError(f"{path}: not a readable array ({error!s:.200}); {_REMEDY}") from None
     # Rows of films that were left out in the end are in the array too, so that it may be longer than the manifest says.
     if array.dtype != dtype or array.shape[1:] != (side_px, side_px) or len(array) < least_rows:
         expected = f"{dtype} ({least_rows} or more, {side_px}, {side_px})"
@@ -316,7 +334,7 @@ def _read_manifest(path: Path) -> Manifest:
         raise DataError(f"{file}: prepared by another version (format {version}, not {FORMAT_VERSION}); {_REMEDY}")
     try:
         return _manifest_from_json(content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{file}: broken manifest ({type(error).__name__}: {error}); {_REMEDY}") from None
 
 
@@ -358,7 +376,7 @@ def _manifest_from_json(content: dict[str, Any]) -> Manifest:
         grey_mean=content["grey_mean"],
         grey_std=content["grey_std"],
         films=tuple(_film_from_json(film) for film in content["films"]),
-        tiles=tuple(_tile_from_json(tile) for tile in content["tiles"]),
+        tiles=tuple(_tile_from_json(tile, len(content["films"])) for tile in content["tiles"]),
         resample_pitch_mm=content["resample_pitch_mm"],
         background_mm=content["background_mm"],
     )
@@ -378,12 +396,15 @@ def _film_from_json(content: dict[str, Any]) -> FilmRecord:
     return FilmRecord(**{**content, "split": Split(content["split"]), "annotations": annotations})
 
 
-def _tile_from_json(content: dict[str, Any]) -> TileRecord:
+def _tile_from_json(content: dict[str, Any], films: int) -> TileRecord:
+    film, row, dtype = content["film"], content["row"], content["dtype"]
+    if type(film) is not int or type(row) is not int or not 0 <= film < films or row < 0 or dtype not in _DTYPES:
+        raise ValueError(f"a tile of film {film!r:.40} in row {row!r:.40} of {dtype!r:.40}")
     return TileRecord(
-        film=content["film"],
+        film=film,
         xyxy=_int_box(content["xyxy"]),
-        dtype=content["dtype"],
-        row=content["row"],
+        dtype=dtype,
+        row=row,
         boxes_xyxy=np.array(content["boxes_xyxy"], dtype=np.float32).reshape(-1, 4),
         labels=np.array(content["labels"], dtype=np.int64),
         difficult=np.array(content["difficult"], dtype=np.bool_),

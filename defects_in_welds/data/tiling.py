@@ -54,17 +54,20 @@ def _starts(length_px: int, tile_px: int, overlap_px: int) -> list[int]:
 def cut_tile(
     pixels: Shaped[np.ndarray, "height width"], tile_xyxy: Int[np.ndarray, "4"], tile_px: int
 ) -> Shaped[np.ndarray, "tile tile"]:
-    """Copy a tile out of a film, grey levels untouched.
+    """Cut a tile out of a film, grey levels untouched.
 
     Args:
         pixels: The film.
         tile_xyxy: One box of `plan_tiles`.
         tile_px: Tile side, in pixels; a film smaller than this is continued to the right and below by its last pixels.
+
+    Returns:
+        The tile; where the film is no smaller, a view of it.
     """
     x0, y0, x1, y1 = tile_xyxy
     tile = pixels[y0:y1, x0:x1]
     missing = (0, tile_px - tile.shape[0]), (0, tile_px - tile.shape[1])
-    return np.pad(tile, missing, mode="edge")
+    return np.pad(tile, missing, mode="edge") if np.any(missing) else tile
 
 
 def boxes_in_tile(

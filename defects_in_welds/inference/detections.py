@@ -1,9 +1,11 @@
 """What a detector reports."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
+
+from defects_in_welds import boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,3 +27,7 @@ class Detections:
 
     def __getitem__(self, chosen: slice | Int[np.ndarray, " chosen"] | Bool[np.ndarray, " boxes"]) -> "Detections":
         return Detections(self.boxes_xyxy[chosen], self.scores[chosen], self.labels[chosen])
+
+    def rescaled(self, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> "Detections":
+        """Carry the boxes to the same film in another size, edge to edge."""
+        return replace(self, boxes_xyxy=boxes.rescale(self.boxes_xyxy, from_hw, to_hw).astype(np.float32))

@@ -1,17 +1,28 @@
 """Run a trained detector over whole films."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Int, Shaped
 from torch import Tensor, nn
 
+from defects_in_welds.data.annotation import DataError
+from defects_in_welds.data.film_files import read_film
+from defects_in_welds.data.grey_levels import to_unit_float32
+from defects_in_welds.data.standardisation import standardise
 from defects_in_welds.data.tensor_store import TensorStore
+from defects_in_welds.data.tiling import cut_tile, plan_tiles
 from defects_in_welds.inference.detections import Detections
 from defects_in_welds.inference.tile_merging import merge_tiles
 from defects_in_welds.model.checkpoint import load_detector
 from defects_in_welds.model.faster_rcnn import InputSpec
+from defects_in_welds.params import Params, ParamsError, load_params
+from defects_in_welds.params.checks import require
+from defects_in_welds.radiograph import Radiograph
 
 
 class Predictor:
@@ -34,15 +45,84 @@ class Predictor:
         self.input_spec = input_spec
 
     @classmethod
-    def from_checkpoint(cls, path: Path) -> Self:
+    def from_checkpoint(cls, path: str | Path) -> Self:
         """Load a checkpoint, onto the GPU where there is one.
 
         Raises:
             CheckpointError: If the file is no checkpoint of ours.
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        detector, checkpoint = load_detector(path, device)
+        detector, checkpoint = load_detector(Path(path), device)
         return cls(detector, checkpoint.defect_classes, checkpoint.input_spec, device)
+
+    def predict(
+        self, film: str | Path | Shaped[np.ndarray, "height width *channels"], params: Params | None = None
+    ) -> Detections:
+        """Find the flaws on a film.
+
+        ``Predictor.from_checkpoint("artifacts/model/best.ckpt").predict("film.tif")``
+
+        Args:
+            film: Its file, or its pixels as uint8 or uint16, higher is lighter.
+            params: Sections ``prepare`` (bit depth, pixel pitch, polarity, overlap of tiles) and ``evaluate`` (batch
+                size, merging of boxes); None: those of ``configs/params.yaml``. How tiles are made otherwise is that of
+                the model, whatever ``prepare`` says.
+
+        Returns:
+            Its detections in pixels of the file, best first, whatever their score.
+
+        Raises:
+            DataError: If the film cannot be read, or not be brought to the model's scale.
+            ParamsError: If the overlap does not suit the model's tiles.
+        """
+        params = load_params() if params is None else params
+        source = read_film(Path(film) if isinstance(film, str) else film, params.prepare)
+        return self.predict_radiograph(source, self.standardise(source), params)
+
+    def standardise(self, source: Radiograph) -> Radiograph:
+        """Bring a film to the pixel pitch and the grey levels of those that the detector was trained with.
+
+        Raises:
+            DataError: If its pixel pitch is needed and unknown, or does not suit the model.
+        """
+        spec = self.input_spec
+        is_in_mm = spec.resample_pitch_mm is not None or spec.background_mm is not None
+        if is_in_mm and source.pixel_pitch_mm is None:
+            raise DataError(
+                f"{source.source}: does not say its pixel pitch, which the model needs; set prepare.pixel_pitch_mm"
+            )
+        try:
+            return standardise(source, resample_pitch_mm=spec.resample_pitch_mm, background_mm=spec.background_mm)
+        except ParamsError:  # which speaks of parameters that are the model's here
+            raise DataError(
+                f"{source.source}: its pixel pitch, {source.pixel_pitch_mm:g} mm, does not suit the model, which takes "
+                f"films of resample_pitch_mm={spec.resample_pitch_mm}, background_mm={spec.background_mm}; correct "
+                "prepare.pixel_pitch_mm"
+            ) from None
+
+    def predict_radiograph(self, source: Radiograph, standardised: Radiograph, params: Params) -> Detections:
+        """Find the flaws on a film that has been read.
+
+        Args:
+            source: The film as its file has it.
+            standardised: What `standardise` made of it.
+            params: As in `predict`.
+
+        Returns:
+            Its detections in pixels of the file, best first.
+
+        Raises:
+            ParamsError: If the overlap does not suit the model's tiles.
+        """
+        tile_px, overlap_px = self.input_spec.img_size, params.prepare.overlap_px
+        require(overlap_px < tile_px, "prepare.overlap_px", overlap_px, f"below {tile_px}, the model's tile side")
+        places = plan_tiles(standardised.image_hw, tile_px, overlap_px)
+        tiles = (
+            to_unit_float32(cut_tile(standardised.pixels, place, tile_px), standardised.bit_depth) for place in places
+        )
+        evaluate = params.evaluate
+        found = self._predict_film(tiles, places, standardised.image_hw, evaluate.batch_size, evaluate.merge_iou)
+        return found.rescaled(standardised.image_hw, source.image_hw)
 
     def predict_store_film(self, store: TensorStore, film: int, batch_size: int, merge_iou: float) -> Detections:
         """Find the flaws on a prepared film.
@@ -57,26 +137,37 @@ class Predictor:
             The film's detections in pixels of the prepared film, best first.
         """
         indices = store.film_tiles(film)
-        found: list[dict[str, Tensor]] = []
-        for start in range(0, len(indices), batch_size):
-            found += self._predict_tiles(store, indices[start : start + batch_size])
-
         places = np.array([store.manifest.tiles[index].xyxy for index in indices])
-        tile_of = np.repeat(np.arange(len(indices)), [len(tile["scores"]) for tile in found])
         record = store.manifest.films[film]
+        tiles = map(store.unit_pixels, indices)
+        return self._predict_film(tiles, places, (record.height, record.width), batch_size, merge_iou)
+
+    def _predict_film(
+        self,
+        tiles: Iterator[Float32[np.ndarray, "tile tile"]],
+        places: Int[np.ndarray, "tiles 4"],
+        film_hw: tuple[int, int],
+        batch_size: int,
+        merge_iou: float,
+    ) -> Detections:
+        """Predict tiles, which are asked for batch by batch, and merge what they show."""
+        found: list[dict[str, Tensor]] = []
+        while batch := list(islice(tiles, batch_size)):
+            found += self._predict_tiles(batch)
+        tile_of = np.repeat(np.arange(len(places)), [len(tile["scores"]) for tile in found])
         return merge_tiles(
             torch.cat([tile["boxes"] for tile in found]).numpy() + np.tile(places[tile_of, :2], 2),
             torch.cat([tile["scores"] for tile in found]).numpy(),
             torch.cat([tile["labels"] for tile in found]).numpy(),
             tile_of,
             places,
-            (record.height, record.width),
+            film_hw,
             merge_iou,
         )
 
     @torch.inference_mode()
-    def _predict_tiles(self, store: TensorStore, indices: list[int]) -> list[dict[str, Tensor]]:
-        images = [torch.from_numpy(store.unit_pixels(index))[None].to(self._device) for index in indices]
+    def _predict_tiles(self, tiles: list[Float32[np.ndarray, "tile tile"]]) -> list[dict[str, Tensor]]:
+        images = [torch.from_numpy(tile)[None].to(self._device) for tile in tiles]
         with torch.backends.cudnn.flags(
             enabled=True, allow_tf32=False
         ):  # newer GPUs would shorten float32 in convolutions

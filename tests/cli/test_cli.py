@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import pytest
@@ -51,6 +52,13 @@ def test_each_command_explains_itself(command, project, capsys):
         (["simulate", "preview", "--out", "7"], "--out is 7; allowed: a path that is no plain number, such as ./2024"),
         (["evaluate", "compare", "1", "2"], "1: neither a folder that `python -m defects_in_welds evaluate` wrote nor"),
         (["evaluate", "5"], "params: "),
+        (["predict", "a", "--pictures", "b.png"], "--pictures is 'b.png'; allowed: True or False"),
+        (["predict", "a", "--min_score", "2"], "--min_score is 2; allowed: a number from 0 to 1"),
+        (["predict", "a", "--min_score", "high"], "--min_score is 'high'; allowed: a number from 0 to 1"),
+        (["predict", "a", "--model", "7"], "--model is 7; allowed: a path that is no plain number"),
+        (["predict", "a", "--films", "b"], "predict has no flag --films; it has --help, --min_score, --model, --out"),
+        (["predict", "a", "prepare.bits=12"], "unknown key prepare.bits"),
+        (["predict", "prepare.bit_depth=12"], "predict needs films"),
         (["implant", "--copies", "none"], "--copies is 'none'; allowed: a whole number above 0"),
     ],
 )
@@ -93,6 +101,20 @@ def test_simulate_leaves_foreign_data_alone(project, capsys):
     assert ended.value.code == 1
     assert (project / "data" / "mine.png").read_bytes() == b"precious"
     assert "move it away or name another folder" in capsys.readouterr().err
+
+
+def test_predict_takes_films_and_overrides_in_any_order(project, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        "defects_in_welds.inference.run_prediction.predict_films",
+        lambda params, films, *folders, **options: given.append((params.prepare.bit_depth, films, folders, options)),
+    )
+    (project / "weld=1").mkdir()
+    films = ["weld=1", "prepare.bit_depth=12", "2024"]
+    run_command(COMMANDS, ["predict", "--model", "keep.ckpt", *films, "--min_score=0.3", "--pictures", "False"])
+    folders = Path("keep.ckpt"), Path("artifacts/evaluation"), Path("artifacts/predictions")
+    options = {"min_score": 0.3, "with_pictures": False}
+    assert given == [(12, [Path("weld=1"), Path("2024")], folders, options)]
 
 
 def test_python_m_runs_the_same_commands(project):

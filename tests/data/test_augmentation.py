@@ -2,17 +2,26 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 
+import albumentations
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from defects_in_welds.data.augmentation import Augmentation
+from defects_in_welds.data.augmentation import Augmentation, _TileChange
 from defects_in_welds.params import AugmentationParams
 
 SIDE = 64
 NOTHING = AugmentationParams(0, 0, 0, 0, 0, 0, 0)
 GEOMETRY = AugmentationParams(0.5, 0.5, 1.0, 0.3, 0, 0, 0)
+NO_CHANGE = {"scale": 1, "flips_x": False, "flips_y": False, "turns": 0} | {
+    "contrast": 1,
+    "brightness": 0,
+    "noise_std": 0,
+    "noise_start": 0,
+}
+CHANGE = _TileChange(NOTHING)
 EVERYTHING = AugmentationParams(0.5, 0.5, 0.5, 0.2, 0.2, 0.2, 0.05)
 
 
@@ -83,6 +92,40 @@ def test_each_parameter_changes_the_tile(key):
     augmentation = Augmentation(replace(NOTHING, **{key: 1.0}), 0.3)
     changed = [augmentation(tile, 8, np.zeros((0, 4), np.float32), [seed])[0] for seed in range(5)]
     assert any(not np.array_equal(unit, tile.astype(np.float32) / np.float32(255)) for unit in changed)
+
+
+def test_contrast_and_brightness_are_those_of_albumentations():
+    tile = np.random.default_rng(0).random((SIDE, SIDE), dtype=np.float32)
+    theirs = albumentations.RandomBrightnessContrast(brightness_limit=(0.1, 0.1), contrast_limit=(0.3, 0.3), p=1)
+    ours = CHANGE.apply(tile, **(NO_CHANGE | {"brightness": 0.1, "contrast": 1.3}))
+    np.testing.assert_allclose(ours, theirs(image=tile)["image"], atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.0, 1.28])  # 80, 64 and 50 pixels shown
+def test_scaling_is_that_of_a_warp(scale):
+    tile = cv2.GaussianBlur(np.random.default_rng(0).random((SIDE, SIDE), dtype=np.float32), (0, 0), 3)
+    shift = (SIDE - SIDE * scale) / 2 + (scale - 1) / 2  # half a pixel: OpenCV's places are the pixels' centres
+    matrix = np.array([[scale, 0, shift], [0, scale, shift]])
+    warped = cv2.warpAffine(tile, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    ours = CHANGE.apply(tile, **(NO_CHANGE | {"scale": scale}))
+    np.testing.assert_allclose(ours, warped, atol=0.005)  # a warp rounds places to 1/32
+
+
+def test_noise_is_normal_and_another_one_each_time():
+    grey = np.full((SIDE, SIDE), 128, dtype=np.uint8)
+    drawn = np.stack([noise_of(grey, seed) for seed in range(50)])
+    spreads = drawn.std(axis=(1, 2))
+    assert spreads.min() < 0.01
+    assert 0.04 < spreads.max() < 0.051
+    unit = ((drawn - drawn.mean(axis=(1, 2), keepdims=True)) / spreads[:, None, None]).reshape(50, -1)
+    assert abs((unit**4).mean() - 3) < 0.1
+    correlations = np.corrcoef(unit) - np.eye(50)
+    assert np.abs(correlations).max() < 0.08
+
+
+def noise_of(tile, seed):
+    noisy, _, _ = Augmentation(replace(NOTHING, noise_std_max=0.05), 0.3)(tile, 8, np.zeros((0, 4), np.float32), [seed])
+    return noisy - tile / np.float32(255)
 
 
 def test_levels_stay_between_black_and_full_scale():

@@ -185,7 +185,7 @@ def test_simulated_films_are_not_near_duplicates(tmp_path):
     assert len(paths) == 12
     prints = {path.name: fingerprint(read_radiograph(path).pixels) for path in paths}
     split_of = {name: list(Split)[index % 3] for index, name in enumerate(sorted(prints))}
-    assert near_duplicates(prints, split_of, 0.6) == ()
+    assert near_duplicates(prints, split_of, load_params().prepare.near_duplicate_correlation) == ()
 
 
 def test_a_film_without_contrast_resembles_nothing():

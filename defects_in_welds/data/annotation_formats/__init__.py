@@ -7,7 +7,7 @@ from typing import Protocol
 
 from defects_in_welds.data.annotation import AnnotatedDataset, AnnotatedRadiograph, DataError, Finding, FindingKind
 from defects_in_welds.data.annotation_formats import coco, gdxray, voc, yolo
-from defects_in_welds.data.annotation_formats.folders import NO_TEXT, refuse_links_out
+from defects_in_welds.data.annotation_formats.folders import LONGEST_NAME, NO_TEXT, refuse_links_out
 from defects_in_welds.params import ParamsError
 from defects_in_welds.taxonomy import RESERVED_NAMES
 
@@ -39,7 +39,7 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
     Raises:
         ParamsError: If a class is named that the data set does not have.
         DataError: If the folder is missing or empty, its format cannot be told, or it holds no radiograph or no class,
-            a class of a name that is reserved or no text, or a link that leads out of it.
+            a class of a name that is reserved, no text or very long, or a link that leads out of it.
     """
     if not root.is_dir() or not any(root.glob("[!.]*")):
         raise DataError(f"{root}: no data; run `dvc pull`, or `python -m defects_in_welds simulate` for a sample")
@@ -64,6 +64,11 @@ def read_dataset(root: Path, annotation_format: str = "auto", classes: Sequence[
         )
     if odd := [name for name in dataset.defect_classes if NO_TEXT.search(name)]:
         raise DataError(f"{root}: the name of a class, {odd[0]!r:.80}, holds characters that are no text; rename it")
+    if long := [name for name in dataset.defect_classes if len(name) > LONGEST_NAME]:
+        raise DataError(
+            f"{root}: the name of a class, {long[0][:40]!r}…, has {len(long[0])} characters; give it at most "
+            f"{LONGEST_NAME}"
+        )
     if reserved := [name for name in dataset.defect_classes if name in RESERVED_NAMES]:
         raise DataError(
             f"{root}: a class is named {reserved[0]!r}, which means something else in the tables of results; rename "

@@ -25,6 +25,7 @@ from defects_in_welds.data.annotation import (
     Split,
 )
 from defects_in_welds.data.annotation_formats.folders import (
+    LONGEST_NAME,
     NO_TEXT,
     SPLIT_FOLDERS,
     find_below,
@@ -164,13 +165,15 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _read_categories(path: Path, entries: list[dict[str, Any]]) -> dict[int, str]:
     categories: dict[int, str] = {}
+    names: set[str] = set()
     for entry in entries:
         number, name = entry.get("id"), entry.get("name")
         if not _is_whole(number) or not isinstance(name, str) or not name.strip():
             raise DataError(f"{path}: category {entry!r:.120} needs a whole id and a name; correct it")
-        if number in categories or name in categories.values():
-            raise DataError(f"{path}: category id {number} or name {name!r} is there twice; correct it")
+        if number in categories or name in names:
+            raise DataError(f"{path}: category id {number} or name {name!r:.80} is there twice; correct it")
         categories[number] = name
+        names.add(name)
     return categories
 
 
@@ -201,8 +204,8 @@ def _read_image(
     if pixel_pitch_mm is not None and pixel_pitch_mm <= 0:
         raise ValueError(f"pixel_pitch_mm is {pitch!r}; allowed: above 0")
     weld = None if image.get("weld") is None else str(image["weld"])
-    if weld is not None and NO_TEXT.search(weld):
-        raise ValueError(f"weld is {weld!r:.80}; allowed: text")
+    if weld is not None and (NO_TEXT.search(weld) or len(weld) > LONGEST_NAME):
+        raise ValueError(f"weld is {weld!r:.80}; allowed: text of at most {LONGEST_NAME} characters")
     return AnnotatedRadiograph(
         image_path=image_path,
         name=relative_name(image_path, root),

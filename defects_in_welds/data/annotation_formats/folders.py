@@ -22,6 +22,15 @@ SPLIT_FOLDERS = {
 NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What steers a terminal, and halves of characters, which no UTF-8 file can hold."""
 
+LONGEST_NAME = 200
+"""Characters of the name of a class or weld: the preview and the report take seconds to set thousands."""
+
+_MOST_FOLDERS = 20
+"""Of a path from another computer, so many folders are looked for at most; a path may name thousands."""
+
+_LONGEST_YAML = 200_000
+"""In characters; takes about two seconds. A thousand class names are a tenth of it."""
+
 _IN_DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
@@ -69,7 +78,7 @@ def find_below(bases: Sequence[Path], named: str) -> Path | None:
     """Find the file or folder that an annotation file names, without ever leaving the bases.
 
     ``..`` is taken off. An absolute path, or one that starts with ``..``, was written for another place: of it, the
-    longest end that exists below one of the bases counts.
+    longest end that exists below one of the bases counts, of up to `_MOST_FOLDERS` folders.
 
     Args:
         bases: Folders, in order of preference.
@@ -77,7 +86,7 @@ def find_below(bases: Sequence[Path], named: str) -> Path | None:
     """
     parts = [part for part in re.split(r"[/\\]", named) if part not in ("", ".", "..") and not part.endswith(":")]
     is_foreign = re.match(r"[/\\]|\.\.|[A-Za-z]:", named) is not None
-    starts = range(len(parts) if is_foreign else min(len(parts), 1))
+    starts = range(max(0, len(parts) - _MOST_FOLDERS), len(parts)) if is_foreign else range(min(len(parts), 1))
     ends = (base.joinpath(*parts[start:]) for start in starts for base in bases)
     try:
         return next((path for path in ends if path.exists()), None)
@@ -112,30 +121,35 @@ def read_plain_yaml(text: str) -> Any:  # noqa: ANN401 - whatever the file holds
     """Parse YAML without tags and aliases: a few nested aliases would write out as gigabytes.
 
     Raises:
-        yaml.YAMLError: If it is none, or nested too deeply, or holds a number or date that Python cannot take.
+        yaml.YAMLError: If it is none, or nested too deeply, or too long, or holds a number or date that Python cannot
+            take.
     """
+    if len(text) > _LONGEST_YAML:
+        raise yaml.YAMLError(f"longer than {_LONGEST_YAML} characters")
     try:
         return _PlainLoader(text).get_single_data()
     except RecursionError:
         raise yaml.YAMLError("nested too deeply") from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise yaml.YAMLError(str(error)) from None
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Refuses aliases."""
+    """Refuses aliases, and tags: PyYAML stumbles over `!!bool maybe` and the like."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="an alias, which is refused", problem_mark=mark)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or event.tag is not None:
+            kind = "an alias" if isinstance(event, yaml.AliasEvent) else "a tag"
+            raise yaml.MarkedYAMLError(problem=f"{kind}, which is refused", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
 
 def refuse_links_out(root: Path) -> None:
     """Refuse links that lead out of a data set's folder: lines of what they lead to would be quoted in findings.
 
-    Links to single images are read, and so are those that DVC makes where its cache is linked.
+    Links to single images are read, and so are those that DVC makes where its cache is linked. A link that leads
+    nowhere is refused too: its film would pass for one that nobody has annotated.
 
     Raises:
         DataError: If there is such a link.
@@ -143,9 +157,14 @@ def refuse_links_out(root: Path) -> None:
     home = root.resolve()
     for folder, folders, files in os.walk(root):
         for path in (Path(folder, name) for name in sorted([*folders, *files])):
-            if not path.is_symlink() or (path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()):
+            if not path.is_symlink():
                 continue
-            target = path.resolve()
+            try:
+                if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                    continue
+                target = path.resolve(strict=True)
+            except (OSError, RuntimeError):  # the latter of a link to itself
+                raise DataError(f"{path}: a link that leads nowhere; correct it or take it away") from None
             if not target.is_relative_to(home) and not _IN_DVC_CACHE.search(target.as_posix()):
                 raise DataError(f"{path}: a link out of the data folder, which is refused; put what it leads to there")
 

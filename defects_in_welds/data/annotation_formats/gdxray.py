@@ -104,12 +104,14 @@ def _read_series(root: Path, table: Path) -> tuple[list[AnnotatedRadiograph], li
 def _number_images(folder: Path) -> dict[Path, int]:
     """Map the images of a series to the numbers that their names end in; -1 where they end in none."""
     number_of: dict[Path, int] = {}
+    taken: set[int] = set()
     for image in (image for image in list_images(folder) if image.parent == folder):
         match = re.search(r"(\d+)$", image.stem)
         number = int(match.group(1)) if match else -1
-        if match and number in number_of.values():
+        if match and number in taken:
             raise DataError(f"{image}: another image of this folder has the number {number}; keep one series a folder")
         number_of[image] = number
+        taken.add(number)
     return number_of
 
 

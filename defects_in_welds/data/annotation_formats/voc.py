@@ -119,7 +119,7 @@ def _read_file(
     namesake = _nearest(path, images_of_stem.get(path.stem, []))
     try:
         xml = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_PlainTreeBuilder()))  # noqa: S314 - a DOCTYPE, and so any entity, is refused
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last of an encoding that Python lacks
         line = getattr(error, "position", (None,))[0]
         return namesake, None, [Finding(FindingKind.BROKEN_LABEL, name, line, f"{error}; its image is left out")]
     if xml.tag != "annotation":
@@ -153,8 +153,8 @@ def _nearest(path: Path, images: Sequence[Path]) -> Path | None:
 
 
 def _object_lines(path: Path) -> list[int]:
-    text = read_text(path)
-    return [text.count("\n", 0, match.start()) + 1 for match in re.finditer(r"<object\b", text)]
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return [line for line, text in lines for _ in re.finditer(r"<object\b", text)]
 
 
 def _read_objects(

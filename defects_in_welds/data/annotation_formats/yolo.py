@@ -41,6 +41,7 @@ from defects_in_welds.data.image_reading import read_image_hw
 LOOKS_FOR = "data.yaml, or text files in a folder named labels"
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 _YAML_KEYS = {Split.TRAIN: ("train",), Split.VAL: ("val", "valid", "validation"), Split.TEST: ("test",)}
+_LONGEST_LINE = 100_000  # characters: a polygon of thousands of points
 _NOT_LABELS = {"classes.txt", "train.txt", "val.txt", "valid.txt", "test.txt", "readme.txt"}
 
 
@@ -115,8 +116,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = read_plain_yaml(read_text(path))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise DataError(f"{path}{line}: no valid YAML; correct it") from None
+        line, reason = (f":{mark.line + 1}", "") if mark else ("", f" ({' '.join(str(error).split()):.80})")
+        raise DataError(f"{path}{line}: no valid YAML{reason}; correct it") from None
     if not isinstance(config, dict):
         raise DataError(f"{path}: expected keys train, val and names; correct it")
     return config
@@ -133,12 +134,12 @@ def _class_names(config_path: Path | None, config: Mapping[str, Any], root: Path
         raise DataError(f"{config_path}: names must list the class names; correct it")
     try:
         names = {int(number): str(name).strip() for number, name in named.items()}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{config_path}: the keys of names must be class ids; correct it") from None
     if len(set(names.values())) < len(named):
         raise DataError(f"{config_path}: names holds a name or an id twice; correct it")
     if config.get("nc", len(names)) != len(names):
-        raise DataError(f"{config_path}: nc is {config['nc']}, but names holds {len(names)} names; correct it")
+        raise DataError(f"{config_path}: nc is {config['nc']!r:.80}, but names holds {len(names)} names; correct it")
     return names
 
 
@@ -288,6 +289,8 @@ def _read_film(
 
 
 def _parse_line(text: str, image_hw: tuple[int, int]) -> tuple[int, tuple[float, float, float, float]]:
+    if len(text) > _LONGEST_LINE:
+        raise ValueError(f"{len(text)} characters; a line may have {_LONGEST_LINE}")
     values = text.split()
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise ValueError(f"{len(values)} values where class cx cy width height, or a polygon, is expected")
