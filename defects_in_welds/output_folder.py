@@ -1,6 +1,11 @@
-"""Write a folder whole or not at all."""
+"""Folders that are written whole or not at all, by one run at a time."""
 
+import ctypes
 import errno
+import fcntl
+import glob
+import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +13,19 @@ from pathlib import Path
 
 from defects_in_welds.params import UserError
 
-_NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_NOT_WRITABLE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or have the quota raised",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "write elsewhere",
+    errno.EACCES: "ask for the right to write there, or write elsewhere",
+    errno.EPERM: "ask for the right to write there, or write elsewhere",
+}
+_HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES)
+
+# Of Linux's renameat2.
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 @contextmanager
@@ -22,31 +39,146 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         A temporary neighbour of it.
 
     Raises:
-        UserError: If there is no space or no right to write there.
+        UserError: If there is no space or no right to write there, or another run is writing it.
     """
-    partial, old = (path.with_name(f".{path.name}.{state}") for state in ("partial", "old"))
-    try:
-        _put_back(old, path)  # a kill between the two renames below leaves nothing else
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
+    # Named anew by every run: workers that outlive a killed one must not write into its successor's.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    with write_errors(path), reserved(path):
         try:
-            if path.exists():
-                path.rename(old)
-            partial.rename(path)
+            _clear_up(path)
+            partial.mkdir()
+            yield partial
+            _put_in_place(partial, path)
         finally:
-            _put_back(old, path)
-        shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def reserved(path: Path, *, is_awaited: bool = False) -> Iterator[None]:
+    """Keep other runs from writing a file or folder.
+
+    The system frees the place when a run ends in whatever way. A process does not wait for itself.
+
+    Args:
+        path: What is going to be written.
+        is_awaited: Whether to wait for another run that has reserved it.
+
+    Raises:
+        UserError: If another run has reserved it and is not waited for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.with_name(f".{path.name}.lock")
+    while True:
+        lock = name.open("a+", encoding="ascii")
+        try:
+            _lock(lock.fileno(), is_awaited)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read()
+            lock.close()
+            raise UserError(
+                f"{path}: another run{f' (process {holder})' if holder else ''} is writing it; wait until it has "
+                "ended, or stop it"
+            ) from None
+        if name.exists() and os.path.samestat(os.fstat(lock.fileno()), name.stat()):
+            break
+        lock.close()  # its holder has just removed it
+    try:
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+    finally:
+        name.unlink(missing_ok=True)
+        lock.close()
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Say in one line that a file or folder cannot be written, and what to do.
+
+    Args:
+        path: What is written.
+
+    Raises:
+        UserError: If there is no space or no right to write it.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno not in _NOT_WRITABLE:
             raise
-        raise UserError(f"{path}: cannot be written: {error.strerror}; free some space or write elsewhere") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        remedy = _NOT_WRITABLE[error.errno]
+        raise UserError(f"{path}: cannot be written: {os.strerror(error.errno)}; {remedy}") from None
 
 
-def _put_back(old: Path, path: Path) -> None:
-    """Give the old folder its place again, if no new one has taken it."""
+@contextmanager
+def read_together(*paths: Path) -> Iterator[None]:
+    """Refuse what was read from folders of which a run has replaced one in the meantime.
+
+    Args:
+        paths: Folders that are read within the context.
+
+    Raises:
+        UserError: If that happened.
+    """
+    before = [_identity(path) for path in paths]
+    yield
+    for path, identity in zip(paths, before, strict=True):
+        if _identity(path) != identity:
+            raise UserError(f"{path}: another run has replaced it while it was read; start again")
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    if not path.exists():
+        return None
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _lock(descriptor: int, is_awaited: bool) -> None:
+    """Lock a file for this process alone: the lock of a killed run does not live on in its workers.
+
+    Raises:
+        OSError: If another process holds the lock and is not waited for.
+    """
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if is_awaited else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in _HELD_BY_ANOTHER:
+            raise
+        # A file system without locks: go on without one.
+
+
+def _clear_up(path: Path) -> None:
+    """Remove what killed runs have left, and give the old folder its place again if no new one has taken it."""
+    old = _old(path)
     if old.exists() and not path.exists():
         old.rename(path)
+    for leftover in (old, *path.parent.glob(f".{glob.escape(path.name)}.*partial")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    if not path.exists():
+        partial.rename(path)
+    elif not _exchange(partial, path):
+        old = _old(path)
+        try:
+            path.rename(old)
+            partial.rename(path)  # a kill just before leaves the old folder under its other name
+        finally:
+            if not path.exists():
+                old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders change places in one step; False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = os.fsencode(first), os.fsencode(second)
+    return rename is not None and rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")

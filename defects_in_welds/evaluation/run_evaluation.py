@@ -23,7 +23,7 @@ from defects_in_welds.evaluation.measures import measure_films, number, to_metri
 from defects_in_welds.evaluation.mlflow_record import add_to_run
 from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.model.faster_rcnn import InputSpec
-from defects_in_welds.output_folder import replaced_folder
+from defects_in_welds.output_folder import read_together, replaced_folder
 from defects_in_welds.params import EvaluateParams, Params
 from defects_in_welds.training.tracking import metric_name
 
@@ -53,10 +53,11 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
             is missing or broken.
     """
     settings = params.evaluate
-    store = TensorStore.open(prepared_dir)
-    predictor = Predictor.from_checkpoint(model_dir / "best.ckpt")
+    with read_together(prepared_dir, model_dir):
+        store = TensorStore.open(prepared_dir)
+        predictor = Predictor.from_checkpoint(model_dir / "best.ckpt")
+        run = read_run(model_dir)
     _require_same_task(store, predictor)
-    run = read_run(model_dir)
     _require_same_data(store, run, model_dir)
     split = _split_to_measure(store)
     classes = store.manifest.defect_classes

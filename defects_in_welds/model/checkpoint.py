@@ -1,5 +1,6 @@
 """Our checkpoint: one file that holds all that prediction needs, and no code."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,7 +61,10 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        torch.save(content, partial)
+        # By way of the memory: on a full disk, PyTorch's own writing ends in an error that does not say so.
+        content_bytes = io.BytesIO()
+        torch.save(content, content_bytes)
+        partial.write_bytes(content_bytes.getbuffer())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -65,9 +65,9 @@ class DetectionModule(pl.LightningModule):
         self._train = train
         self._results: dict[int, TileResult] = {}
 
-    def on_train_epoch_start(self) -> None:
-        """Make the random choices of an epoch depend on nothing before it, so that a resumed run repeats them."""
-        torch.manual_seed(self._train.seed + 1_000_003 * self.current_epoch + self.global_rank)
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make the random choices of a step depend on nothing before it, so that a resumed run repeats them."""
+        torch.manual_seed(self._train.seed + 1_000_003 * self.global_step + self.global_rank)
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """Compute the losses of a batch.
@@ -106,7 +106,13 @@ class DetectionModule(pl.LightningModule):
         self.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own type is a union of eleven
-        """Set up SGD, with a rate that rises for the warm-up steps and then falls to zero."""
+        """Set up AdamW, with a rate that rises for the warm-up steps and then falls to zero.
+
+        From a random start SGD needs about twice the steps for the same AP.
+
+        References:
+            Loshchilov and Hutter 2019, arXiv:1711.05101.
+        """
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
@@ -114,14 +120,27 @@ class DetectionModule(pl.LightningModule):
             {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
         ]
         train = self._train
-        optimizer = torch.optim.SGD(
-            groups, lr=train.learning_rate, momentum=train.momentum, weight_decay=train.weight_decay
+        optimizer = torch.optim.AdamW(
+            groups,
+            lr=train.learning_rate,
+            weight_decay=train.weight_decay,
+            fused=self.device.type == "cpu" or None,  # one pass over the weights; a GPU takes torch's own choice
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, train.warmup_steps, steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm; Lightning refuses a fused optimiser, which on a GPU would scale gradients by itself."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
 
 def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:

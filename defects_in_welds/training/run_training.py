@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,29 +24,25 @@ from defects_in_welds.command_line import log_to_terminal
 from defects_in_welds.data.data_module import WeldDataModule
 from defects_in_welds.data.tensor_store import Manifest
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
-from defects_in_welds.output_folder import replaced_folder
+from defects_in_welds.output_folder import replaced_folder, reserved, write_errors
 from defects_in_welds.params import (
-    CONFIG_NAME,
     MODEL_DIR,
     PREPARED_DIR,
     TRAINING_DIR,
     Params,
     ParamsError,
     TrainerParams,
-    config_dir,
     load_params,
     report_user_errors,
-    require_no_code,
-    to_params,
-    without_credentials,
 )
+from defects_in_welds.params.composition import CONFIG_NAME, config_dir, require_no_code, to_params
 from defects_in_welds.training.callbacks import BestCheckpoint, ResumeState, TrainingLog
+from defects_in_welds.training.environment import environment
 from defects_in_welds.training.lit_module import DetectionModule
 from defects_in_welds.training.tracking import (
     RunTracker,
     git_commit,
     tracked_run,
-    tracking_uri,
     training_params,
 )
 
@@ -53,7 +50,7 @@ BEST_NAME = "best.ckpt"
 RUN_NAME = "run.json"
 _LAST_NAME = "last.ckpt"
 _STARTED_NAME = "started.json"
-_SIGTERM_EXIT_CODE = 143
+_UNSENT_NAME = "unsent"  # beside the state: a new training empties that
 # Of `train`, what a resumed run may have otherwise: neither weights nor order nor schedule depend on it.
 _FREE_TO_CHANGE = ("resume", "num_workers", "early_stopping_epochs", "experiment_name", "tracking_uri")
 
@@ -78,29 +75,40 @@ def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Pat
         ParamsError: If a parameter does not suit the data, or the run to resume.
         DataError: If the prepared data cannot be used.
         TrainingError: If the loss is no finite number.
+        UserError: If another training is at work there, or a file cannot be written.
     """
     data = WeldDataModule(prepared_dir, params.train, params.augmentation)
     data.setup("fit")
+    with reserved(training_dir) if _is_first_process() else nullcontext():
+        return _train_on(data, params, model_dir, training_dir)
+
+
+def _train_on(data: WeldDataModule, params: Params, model_dir: Path, training_dir: Path) -> Path:
     manifest = data.store.manifest
     input_spec = input_spec_of(manifest)
     pl.seed_everything(params.train.seed, workers=True, verbose=False)
     detector = build_detector(params.model, manifest.defect_classes, input_spec)
     module = DetectionModule(detector, manifest.defect_classes, params.model.detections_per_tile, params.train)
     best = BestCheckpoint(training_dir / BEST_NAME, params.model, manifest.defect_classes, input_spec)
-    run_id = _interrupted_run(params, manifest, training_dir) if params.train.resume else None
-    with _quiet_lightning(), _tracked_on_rank_zero(params, manifest, run_id) as tracker:
+    started = _interrupted_run(params, manifest, training_dir) if params.train.resume else None
+    unsent_dir = training_dir.parent / _UNSENT_NAME
+    with _quiet_lightning(), _tracked_on_rank_zero(params, manifest, started, unsent_dir) as tracker:
         try:
             trainer = _make_trainer(params, training_dir, best, tracker)
-            if tracker is not None and run_id is None:
-                _start_training_dir(params, manifest, training_dir, tracker)
+            if tracker is not None:
+                if started is None:
+                    _start_training_dir(params, manifest, training_dir, tracker)
+                tracker.log_tags("environment", environment())
             last = training_dir / _LAST_NAME
-            trainer.fit(module, datamodule=data, ckpt_path=last if run_id else None, weights_only=True)
-        except SIGTERMException:
-            sys.exit(_SIGTERM_EXIT_CODE)
+            trainer.fit(module, datamodule=data, ckpt_path=last if started else None, weights_only=True)
+        except SIGTERMException:  # Lightning's, where one process has told the others
+            sys.exit(128 + signal.SIGTERM)
         except MisconfigurationException as error:
             raise ParamsError(f"params: trainer does not suit this machine or data: {error}") from None
+        best.complete(trainer, module)
         if tracker is not None:
-            run = _run_record(params, manifest, tracker, best.best_map, trainer.current_epoch)
+            epochs: Any = trainer.fit_loop.epoch_progress.current  # right also where there was nothing left to train
+            run = _run_record(params, manifest, tracker, best.best_map, epochs.processed)
             _publish(training_dir / BEST_NAME, run, model_dir)
             tracker.log_file(model_dir / BEST_NAME)
     return model_dir / BEST_NAME
@@ -130,8 +138,9 @@ def _make_trainer(params: Params, training_dir: Path, best: BestCheckpoint, trac
     precision = resolve_precision(given)
     if precision != given.precision and _is_first_process():
         _log.info("trainer.precision %s is %s on a CPU", given.precision, precision)
+    log = TrainingLog(given.log_every_n_steps)
     callbacks = [
-        TrainingLog(given.log_every_n_steps),
+        log,
         EarlyStopping(
             "val/mAP",
             mode="max",
@@ -140,7 +149,7 @@ def _make_trainer(params: Params, training_dir: Path, best: BestCheckpoint, trac
             check_on_train_epoch_end=None,
         ),
         best,
-        ResumeState(training_dir / _LAST_NAME),
+        ResumeState(training_dir / _LAST_NAME, log),
     ]
     return pl.Trainer(
         accelerator=given.accelerator,
@@ -174,14 +183,16 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # A step that the gradient scaler skips moves the schedule on: one step of many.
         warnings.filterwarnings("ignore", message=".*lr_scheduler.step.. before .optimizer.step.*")
+        # The data module knows which batch is next.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         yield
 
 
 def _tracked_on_rank_zero(
-    params: Params, manifest: Manifest, run_id: str | None
+    params: Params, manifest: Manifest, started: dict[str, Any] | None, unsent_dir: Path
 ) -> AbstractContextManager[RunTracker | None]:
     if _is_first_process():
-        return tracked_run(params, manifest.data_sha256, run_id)
+        return tracked_run(params, manifest.data_sha256, started, unsent_dir)
     return nullcontext()
 
 
@@ -209,16 +220,18 @@ def _fingerprint(params: Params, manifest: Manifest) -> dict[str, Any]:
 
 def _start_training_dir(params: Params, manifest: Manifest, training_dir: Path, tracker: RunTracker) -> None:
     """Empty the folder, and note what a resumed run must share with this one."""
-    shutil.rmtree(training_dir, ignore_errors=True)
-    training_dir.mkdir(parents=True)
     fingerprint = _fingerprint(params, manifest)
-    started = {"run_id": tracker.run_id, **fingerprint}
-    (training_dir / _STARTED_NAME).write_text(json.dumps(started, indent=2))
+    store = {"run_id": tracker.run_id, "experiment_id": tracker.experiment_id, "tracking_uri": tracker.uri}
+    with write_errors(training_dir):
+        (training_dir / _LAST_NAME).unlink(missing_ok=True)  # first: without it, the rest is no state to resume from
+        shutil.rmtree(training_dir, ignore_errors=True)
+        training_dir.mkdir(parents=True)
+        (training_dir / _STARTED_NAME).write_text(json.dumps({**store, **fingerprint}, indent=2))
     tracker.log_params({"data": fingerprint["data"]})
 
 
-def _interrupted_run(params: Params, manifest: Manifest, training_dir: Path) -> str:
-    """Find the MLflow run to go on with.
+def _interrupted_run(params: Params, manifest: Manifest, training_dir: Path) -> dict[str, Any]:
+    """Find the run to go on with, as it was noted when it began.
 
     Raises:
         ParamsError: If there is nothing to resume, or it had another model or other data.
@@ -227,6 +240,8 @@ def _interrupted_run(params: Params, manifest: Manifest, training_dir: Path) -> 
     if not (training_dir / _LAST_NAME).is_file():
         raise ParamsError(f"params: train.resume is True, but {training_dir} holds no finished epoch; {remedy}")
     started: dict[str, Any] = json.loads((training_dir / _STARTED_NAME).read_text())
+    if not {"run_id", "experiment_id", "tracking_uri"} <= set(started):
+        raise ParamsError(f"params: train.resume is True, but {training_dir} is of another version; {remedy}")
     for section, now in _fingerprint(params, manifest).items():
         for key, value in now.items():
             before = started[section].get(key)
@@ -235,8 +250,7 @@ def _interrupted_run(params: Params, manifest: Manifest, training_dir: Path) -> 
                     f"params: train.resume is True, but {section}.{key} is {value!r} and was {before!r} in the "
                     f"interrupted run; {remedy}"
                 )
-    run_id: str = started["run_id"]
-    return run_id
+    return started
 
 
 def _run_record(
@@ -246,13 +260,14 @@ def _run_record(
     return {
         "run_id": tracker.run_id,
         "experiment_id": tracker.experiment_id,
-        "tracking_uri": without_credentials(tracking_uri(params)),
+        "tracking_uri": tracker.uri,
         "params": training_params(params),
         "best_map": best_map,
         "epochs": epochs,
         "git_commit": commit[0] if commit else None,
         "data_sha256": manifest.data_sha256,
         "precision": resolve_precision(params.trainer),
+        "environment": environment(),
     }
 
 

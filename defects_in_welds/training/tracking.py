@@ -4,25 +4,31 @@ import logging
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from os import environ
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunStatus
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+from mlflow.entities import RunStatus
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from pytorch_lightning.loggers.logger import Logger
 
+from defects_in_welds.output_folder import reserved
 from defects_in_welds.params import DATA_DIR, Params, ParamsError, without_credentials
+from defects_in_welds.training.outbox import Outbox, deliver_left_behind
 
 _log = logging.getLogger(__name__)
 
 _SECTIONS = ("augmentation", "model", "train", "trainer")
 _BATCH = 100  # most parameters that MLflow takes at once
+
+LOCAL_STORE = "sqlite:///mlflow.db"
+"""Takes the records of a training whose MLflow server is away from the start."""
 
 
 def tracking_uri(params: Params) -> str:
@@ -55,15 +61,16 @@ class RunTracker(Logger):
     Attributes:
         run_id: The run.
         experiment_id: The experiment that it belongs to.
+        uri: The store's address, without credentials.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
-        """Take an open run."""
+    def __init__(self, outbox: Outbox, run_id: str, experiment_id: str, uri: str) -> None:
+        """Take an open run, and what sends its records."""
         super().__init__()
-        self._client = client
-        self._has_warned = False
+        self._outbox = outbox
         self.run_id = run_id
         self.experiment_id = experiment_id
+        self.uri = without_credentials(uri)
 
     @property
     def name(self) -> str:
@@ -78,8 +85,8 @@ class RunTracker(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record numbers, under names that MLflow allows."""
         now_ms = int(time.time() * 1000)
-        rows = [Metric(metric_name(name), float(value), now_ms, step or 0) for name, value in metrics.items()]
-        self._try(lambda: self._client.log_batch(self.run_id, metrics=rows), "metrics")
+        rows = [(metric_name(name), float(value), now_ms, step or 0) for name, value in metrics.items()]
+        self._outbox.add({"metrics": rows})
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Lightning's signature
         """Do nothing: `tracked_run` has recorded all parameters."""
@@ -87,29 +94,23 @@ class RunTracker(Logger):
     def log_params(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
         """Record parameters as ``section.key``."""
         flat = [
-            Param(f"{section}.{key}", str(value))
-            for section, values in sections.items()
-            for key, value in values.items()
+            (f"{section}.{key}", str(value)) for section, values in sections.items() for key, value in values.items()
         ]
         for start in range(0, len(flat), _BATCH):
-            self._client.log_batch(self.run_id, params=flat[start : start + _BATCH])
+            self._outbox.add({"params": flat[start : start + _BATCH]})
+
+    def log_tags(self, section: str, tags: Mapping[str, str]) -> None:
+        """Record what may change when the run goes on elsewhere, as ``section.key``."""
+        self._outbox.add({"tags": [(f"{section}.{key}", value) for key, value in tags.items()]})
 
     def log_file(self, path: Path) -> None:
-        """Keep a copy of a file with the run; where the store does not take it, say so: the training is done."""
-        self._try(lambda: self._client.log_artifact(self.run_id, str(path)), str(path))
+        """Keep a copy of a file with the run."""
+        self._outbox.add({"file": str(path)})
 
     def close(self, status: str) -> None:
-        """Record how the run ended."""
-        self._try(lambda: self._client.set_terminated(self.run_id, status), "its end")
-
-    def _try(self, record: Callable[[], None], what: str) -> None:
-        """Record something; a store that is away costs the record, not the training, and is reported once."""
-        try:
-            record()
-        except Exception as error:  # whatever a tracking store or its artifact store can raise
-            if not self._has_warned:
-                _log.warning("MLflow's run %s lacks %s, and maybe more: %s", self.run_id, what, type(error).__name__)
-            self._has_warned = True
+        """Record how the run ended, and try once more to send what waits."""
+        self._outbox.add({"status": (status, int(time.time() * 1000))})
+        self._outbox.deliver()
 
 
 def metric_name(name: str) -> str:
@@ -118,25 +119,35 @@ def metric_name(name: str) -> str:
 
 
 @contextmanager
-def tracked_run(params: Params, data_sha256: str, run_id: str | None) -> Iterator[RunTracker]:
+def tracked_run(
+    params: Params, data_sha256: str, started: Mapping[str, Any] | None = None, unsent_dir: Path = Path("unsent")
+) -> Iterator[RunTracker]:
     """Open an MLflow run, and close it as finished, failed or killed.
+
+    A server that is away costs no record: from the start, all go to a local store; later, they wait until it is back.
 
     Args:
         params: All parameters.
         data_sha256: Hash of the prepared data.
-        run_id: Run to go on with, as it was recorded; None: a new one.
+        started: ``run_id``, ``experiment_id`` and ``tracking_uri`` of the run to go on with; None: a new one.
+        unsent_dir: Folder in which records wait for the store.
 
     Raises:
         ParamsError: If the MLflow store cannot be used.
     """
-    # With MLflow's own seven retries, a server that is away holds a training up for minutes.
+    # With MLflow's own seven retries of two minutes, a server that is away holds a training up.
     environ.setdefault(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "2")
+    environ.setdefault(MLFLOW_HTTP_REQUEST_TIMEOUT.name, "30")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it reports every table that it makes
     logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)
+    uri = tracking_uri(params)
     try:
-        tracker = _open_run(params, data_sha256, run_id)
+        with _alone_at(uri):
+            if started is not None:
+                tracker = _reopen_run(uri, started, unsent_dir)
+            else:
+                tracker = _open_new_run(uri, params, data_sha256, unsent_dir)
     except Exception as error:  # whatever a tracking store can raise: all of it is the address or the name
-        uri = tracking_uri(params)
         reason = (str(error).splitlines() or [type(error).__name__])[0].replace(uri, without_credentials(uri))
         raise ParamsError(
             f"params: train.experiment_name, train.tracking_uri or MLFLOW_TRACKING_URI cannot be used: {reason}"
@@ -152,20 +163,64 @@ def tracked_run(params: Params, data_sha256: str, run_id: str | None) -> Iterato
     tracker.close(RunStatus.to_string(RunStatus.FINISHED))
 
 
-def _open_run(params: Params, data_sha256: str, run_id: str | None) -> RunTracker:
-    client = MlflowClient(tracking_uri(params))
-    if run_id is not None:
-        run = client.get_run(run_id)
+def _alone_at(uri: str) -> AbstractContextManager[None]:
+    """Let one process at a time open a SQLite file: two that make MLflow's tables would get in each other's way."""
+    scheme, _, name = uri.partition(":///")
+    path = Path(name)
+    return reserved(path, is_awaited=True) if scheme == "sqlite" and path.parent.is_dir() else nullcontext()
+
+
+def _reopen_run(uri: str, started: Mapping[str, Any], unsent_dir: Path) -> RunTracker:
+    """Go on with a run where it was begun; if the server is away, its records wait."""
+    run_id, experiment_id = started["run_id"], started["experiment_id"]
+    client = MlflowClient(LOCAL_STORE if started["tracking_uri"] == LOCAL_STORE else uri)
+    try:
+        client.get_run(run_id)
         client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
-        return RunTracker(client, run_id, run.info.experiment_id)
-    experiment = client.get_experiment_by_name(params.train.experiment_name)
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(params.train.experiment_name)
-    # MLflow would draw a name from the generator that the training has seeded: the same for every run.
-    name = time.strftime("%Y-%m-%d %H:%M:%S")
-    run = client.create_run(experiment_id, run_name=name, tags=_tags(data_sha256))
-    tracker = RunTracker(client, run.info.run_id, experiment_id)
+    except Exception as error:
+        if not _is_server_away(uri, error):
+            raise
+    return RunTracker(Outbox(client, run_id, unsent_dir / run_id), run_id, experiment_id, started["tracking_uri"])
+
+
+def _open_new_run(uri: str, params: Params, data_sha256: str, unsent_dir: Path) -> RunTracker:
+    """Begin a run, in the local store if the server is away."""
+    try:
+        client = MlflowClient(uri)
+        experiment_id, run_id = _create_run(client, params, data_sha256)
+        deliver_left_behind(client, unsent_dir)
+    except Exception as error:
+        if not _is_server_away(uri, error):
+            raise
+        _log.warning(
+            "MLflow at %s cannot be reached: this run is recorded in %s", without_credentials(uri), LOCAL_STORE
+        )
+        uri = LOCAL_STORE
+        client = MlflowClient(uri)
+        experiment_id, run_id = _create_run(client, params, data_sha256)
+    tracker = RunTracker(Outbox(client, run_id, unsent_dir / run_id), run_id, experiment_id, uri)
     tracker.log_params(training_params(params))
     return tracker
+
+
+def _create_run(client: MlflowClient, params: Params, data_sha256: str) -> tuple[str, str]:
+    name = params.train.experiment_name
+    experiment = client.get_experiment_by_name(name)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
+    # MLflow would draw a name from the generator that the training has seeded: the same for every run.
+    run = client.create_run(experiment_id, run_name=time.strftime("%Y-%m-%d %H:%M:%S"), tags=_tags(data_sha256))
+    return experiment_id, run.info.run_id
+
+
+def _is_server_away(uri: str, error: BaseException | None) -> bool:
+    """Tell a server that does not answer from one that refuses, and from an address that is none."""
+    if urlsplit(uri).scheme not in ("http", "https"):
+        return False
+    while error is not None:
+        if isinstance(error, OSError) and not isinstance(error, ValueError):  # those of requests are OSErrors
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _tags(data_sha256: str) -> dict[str, str]:

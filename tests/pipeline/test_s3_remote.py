@@ -3,10 +3,13 @@
 import os
 import shutil
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -184,3 +187,58 @@ def test_the_project_has_one_default_remote_and_no_keys(workplace):
     assert workplace.must_run("dvc", "remote", "list", at="ours").split() == ["storage", f"s3://{BUCKET}", "(default)"]
     assert "key" not in config
     assert "password" not in config
+
+
+class Gate(socketserver.ThreadingTCPServer):
+    """Stands before the server and lets only so many bytes of its answers through; then it breaks off, or is silent."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, server_url: str, bytes_left: int, is_silent: bool) -> None:
+        super().__init__(("127.0.0.1", 0), Passage)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.server_port = int(server_url.rpartition(":")[2])
+        self.bytes_left = bytes_left
+        self.is_silent = is_silent
+
+
+class Passage(socketserver.BaseRequestHandler):
+    """One connection through the gate."""
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.server_port)) as server:
+            threading.Thread(target=self.pass_on, args=(self.request, server), daemon=True).start()
+            self.pass_on(server, self.request, is_answer=True)
+
+    def pass_on(self, source: socket.socket, target: socket.socket, is_answer: bool = False) -> None:
+        with suppress(OSError):
+            while data := source.recv(1000):
+                if is_answer:
+                    self.server.bytes_left -= len(data)
+                if not is_answer or self.server.bytes_left >= 0:
+                    target.sendall(data)
+                elif not self.server.is_silent:
+                    break
+            target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bytes_left", "is_silent"), [(12000, False), (12000, True)])
+def test_a_pull_that_is_cut_short_says_so_and_leaves_no_half_data(workplace, s3_server, bytes_left, is_silent):
+    workplace.must_run("dvc", "push", at="ours", keys=s3_server.keys)
+    with Gate(s3_server.url, bytes_left, is_silent) as gate:
+        threading.Thread(target=gate.serve_forever, daemon=True).start()
+        for option in (("endpointurl", gate.url), ("read_timeout", "1")):
+            workplace.must_run("dvc", "remote", "modify", "--local", "storage", *option, at="theirs")
+        run = workplace.run("dvc", "pull", at="theirs", keys=s3_server.keys)
+        assert run.returncode != 0
+        assert "ERROR: " in run.stderr
+        assert "Traceback" not in run.stderr
+        whole = {path.read_bytes() for path in (workplace.folder / "ours" / "data").rglob("*.tiff")}
+        assert all(path.read_bytes() in whole for path in (workplace.folder / "theirs").glob("data/**/*.tiff"))
+
+        gate.bytes_left = 10**9
+        workplace.must_run("dvc", "pull", at="theirs", keys=s3_server.keys)
+        assert {path.read_bytes() for path in (workplace.folder / "theirs" / "data").rglob("*.tiff")} == whole
+        gate.shutdown()

@@ -62,7 +62,7 @@ def test_the_weights_of_the_highest_map_are_kept(trainer, best_and_module):
     for epoch, value in enumerate([0.0, 0.3, 0.3, 0.1]):
         trainer.current_epoch, module.validation_map = epoch, value
         best.on_validation_end(trainer, module)
-    best.on_train_end(trainer, module)
+    best.complete(trainer, module)
     assert best.best_map == 0.3
     assert load_detector(path)[1].extra == {"epoch": 1, "step": 0, "map": 0.3}
 
@@ -80,7 +80,7 @@ def test_without_any_map_the_last_weights_are_kept(trainer, best_and_module):
     best.on_validation_end(trainer, module)
     assert not path.exists()
     trainer.current_epoch = 4
-    best.on_train_end(trainer, module)
+    best.complete(trainer, module)
     assert load_detector(path)[1].extra == {"epoch": 4, "step": 0, "map": None}
 
 

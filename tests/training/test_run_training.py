@@ -117,15 +117,15 @@ def keyboard():
 
 
 def stop_in_second_epoch(monkeypatch, params):
-    start = DetectionModule.on_train_epoch_start
+    start = DetectionModule.on_train_batch_start
 
-    def stop(module):
+    def stop(module, batch, batch_idx):
         if module.current_epoch == 1:
             raise KeyboardInterrupt
-        start(module)
+        start(module, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DetectionModule, "on_train_epoch_start", stop)
+        patch.setattr(DetectionModule, "on_train_batch_start", stop)
         with pytest.raises(SystemExit):
             run(params)
 

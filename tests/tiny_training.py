@@ -13,7 +13,9 @@ TILE_PX = 64
 CLASSES = ("gas pore", "трещина (crack)")
 
 
-def write_store(path: Path, *, train_tiles=4, val_tiles=2, val_boxes=True, grey_mean=0.38, seed=0) -> None:
+def write_store(
+    path: Path, *, train_tiles=4, val_tiles=2, val_boxes=True, grey_mean=0.38, augmentations=False, seed=0
+) -> None:
     """Write films of one tile each, with a dark flaw of the first class on every one."""
     rng = np.random.default_rng(seed)
     films, tiles = [], []
@@ -38,7 +40,7 @@ def write_store(path: Path, *, train_tiles=4, val_tiles=2, val_boxes=True, grey_
                     difficult=np.zeros(len(boxes), dtype=np.bool_),
                 )
             )
-        writer.complete(Manifest(TILE_PX, 8, 0.3, False, CLASSES, grey_mean, 0.1, tuple(films), tuple(tiles)))
+        writer.complete(Manifest(TILE_PX, 8, 0.3, augmentations, CLASSES, grey_mean, 0.1, tuple(films), tuple(tiles)))
 
 
 def tiny_params():
