@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,9 @@ import pytest
 
 from defects_in_welds.cli import COMMANDS
 from defects_in_welds.command_line import run_command
+from defects_in_welds.model.checkpoint import save_checkpoint
+from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
+from defects_in_welds.params import load_params
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
 ROW = re.compile(
@@ -128,6 +132,14 @@ def leave_one_film() -> None:
             path.unlink()
 
 
+def train_at_a_pitch() -> None:
+    """Write films, and a model that was trained on films of one pixel pitch."""
+    write_yolo()
+    model = replace(load_params().model, architecture="fasterrcnn_mobilenet_v3_large_320_fpn")
+    spec = InputSpec(SIDE_PX, 0.5, 0.2, resample_pitch_mm=0.1)
+    save_checkpoint(Path("artifacts/model/best.ckpt"), build_detector(model, ["pore"], spec), model, ["pore"], spec, {})
+
+
 def prepare() -> None:
     write_yolo()
     run_command(COMMANDS, ["prepare"])
@@ -182,6 +194,13 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "one run to compare": nothing,
     "a run to compare that is none": nothing,
     "more folds than welds": prepare,
+    "predicting nothing": nothing,
+    "predicting a film that is not there": nothing,
+    "predicting a folder without films": nothing,
+    "predicting what is no image": with_changed(lambda: IMAGE.write_text("no image")),
+    "predicting into a folder that holds other data": write_yolo,
+    "predicting before training": write_yolo,
+    "predicting without a pixel pitch that the model needs": train_at_a_pitch,
     "reporting before evaluating": prepare,
 }
 

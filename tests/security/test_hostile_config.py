@@ -9,7 +9,8 @@ from defects_in_welds.data.annotation import DataError
 from defects_in_welds.data.annotation_formats import yolo
 from defects_in_welds.data.annotation_formats.folders import read_plain_yaml
 from defects_in_welds.evaluation.report.acceptance import read_limits
-from defects_in_welds.params import ParamsError, load_params, require_no_code
+from defects_in_welds.params import ParamsError, load_params
+from defects_in_welds.params.composition import require_no_code
 from defects_in_welds.training import run_training
 
 CANARY = "kanarienvogel"
@@ -191,7 +192,7 @@ def test_hostile_yaml_is_one_error(tmp_path, monkeypatch, value):
         read_plain_yaml(f"names: {value}")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/data.yaml").write_text(f"names: {value}")
-    with pytest.raises(DataError, match=r"data\.yaml.*no valid YAML; correct it$"):
+    with pytest.raises(DataError, match=r"data\.yaml.*no valid YAML.*; correct it$"):
         yolo.read(tmp_path / "data")
     (tmp_path / "limits.yaml").write_text(f"levels: {value}")
     with pytest.raises(DataError, match=r"limits\.yaml: no YAML \(") as error:

@@ -23,6 +23,7 @@ from defects_in_welds.model.checkpoint import save_checkpoint
 from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.model.weights import load_start_weights
 from defects_in_welds.params import ParamsError, load_params
+from defects_in_welds.training import tracking
 from defects_in_welds.training.run_training import _fingerprint, _run_record
 from defects_in_welds.training.tracking import tracked_run
 
@@ -185,9 +186,19 @@ def test_a_download_that_fails_quotes_no_token(secretive, capfd, caplog):
 @pytest.mark.parametrize("end", ["", "/", "/path/"])
 def test_a_server_that_is_away_is_named_without_its_password(secretive, monkeypatch, capfd, caplog, end):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{SERVER}{end}")
-    with pytest.raises(ParamsError, match="cannot be used") as error, tracked_run(load_params(), "", run_id=None):
-        pass
-    assert_unseen(secretive, str(error.value), *capfd.readouterr(), caplog.text)
+    monkeypatch.setattr(tracking, "LOCAL_STORE", f"sqlite:///{secretive}/mlflow.db")
+    with tracked_run(load_params(), "") as tracker:
+        tracker.log_metrics({"loss": 1.0})
+    assert f"MLflow at http://{CLOSED}" in caplog.text
+    assert secretive / "mlflow.db" in assert_unseen(secretive, *capfd.readouterr(), caplog.text)
+
+
+def test_records_that_wait_for_a_server_hold_no_secret(secretive, capfd, caplog):
+    started = {"run_id": "0" * 32, "experiment_id": "0", "tracking_uri": f"http://{CLOSED}"}
+    with tracked_run(load_params(), "", started, secretive / "unsent") as tracker:
+        tracker.log_metrics({"loss": 1.0})
+    written = assert_unseen(secretive, *capfd.readouterr(), caplog.text)
+    assert secretive / "unsent" / tracker.run_id / "records.jsonl" in written
 
 
 def test_the_records_of_a_training_hold_no_secret(secretive, monkeypatch, capfd, caplog):
@@ -196,7 +207,7 @@ def test_the_records_of_a_training_hold_no_secret(secretive, monkeypatch, capfd,
     store = importlib.import_module("known_project").write_store(secretive / "prepared", ("a.png", Split.TRAIN, []))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{secretive}/mlflow.db")
     params = load_params([f"model.weights='{WEIGHTS}'", f"train.tracking_uri={SERVER}"])
-    with tracked_run(params, "0" * 64, run_id=None) as tracker:
+    with tracked_run(params, "0" * 64) as tracker:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", SERVER)
         record = _run_record(params, store.manifest, tracker, best_map=None, epochs=1)
         started = _fingerprint(params, store.manifest)
