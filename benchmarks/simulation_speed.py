@@ -19,7 +19,7 @@ from records import record
 from defects_in_welds.params import load_params
 
 SIZES = {
-    "sample film": [],
+    "small film": ["simulate.height_px=192", "simulate.width_px=1024", "simulate.pixel_pitch_mm=0.1"],
     "whole film": ["simulate.height_px=1250", "simulate.width_px=5000", "simulate.pixel_pitch_mm=0.04"],
 }
 
@@ -27,16 +27,14 @@ SIZES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3, help="runs of each kind that take turns")
-    parser.add_argument(
-        "--films", type=int, default=400, help="films a run, of the sample's size; of whole ones a twentieth"
-    )
+    parser.add_argument("--films", type=int, default=1000, help="small films a run; of whole ones a fiftieth")
     parser.add_argument("--many", type=int, default=1000, help="films of the run whose memory is measured")
     arguments = parser.parse_args()
     result: dict[str, object] = {}
     for name, overrides in SIZES.items():
         params = load_params(overrides).simulate
         megapixels = params.height_px * params.width_px / 1e6
-        films = arguments.films if name == "sample film" else arguments.films // 20
+        films = arguments.films if name == "small film" else arguments.films // 50
         seconds: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(arguments.pairs):
             for workers in seconds:
@@ -51,7 +49,8 @@ def main() -> None:
             ),
         }
     result["peak memory in MiB"] = {
-        f"{films} films": round(simulate(films, 1, [])[1]) for films in (arguments.many // 10, arguments.many)
+        f"{films} films": round(simulate(films, 1, SIZES["small film"])[1])
+        for films in (arguments.many // 10, arguments.many)
     }
     record("simulation_speed", result)
 
