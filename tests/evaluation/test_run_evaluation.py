@@ -51,7 +51,7 @@ def test_metrics_say_what_was_found(artifacts, run):
     assert crack["AP50"] == crack["AP"] == pytest.approx(67 / 101)
     assert metrics["mAP"] == metrics["mAP50"] == metrics["mAP75"] == pytest.approx(67 / 202)
     assert metrics["AR"] == pytest.approx(1 / 3)
-    assert metrics["settings"]["match_rule"] == "iou"
+    assert metrics["settings"]["match_rule"] == "overlap"
     assert metrics["note"] is None
     assert (metrics["weld_m"], metrics["false_calls_per_metre"]) == pytest.approx((0.02, 100))
     low, high = metrics["intervals"]["found_share"]  # that of two in four: both films are alike
