@@ -72,4 +72,12 @@ def test_a_python_that_is_too_old_is_named(installed, run_command):
 
 def test_make_alone_lists_the_targets(installed, run_command):
     listed = run_command("make").stdout
-    assert [line.split(" - ")[0] for line in listed.splitlines()] == ["help", "repro", "test", "ui", "lock", "clean"]
+    assert [line.split(" - ")[0] for line in listed.splitlines()] == [
+        "help",
+        "repro",
+        "test",
+        "bench",
+        "ui",
+        "lock",
+        "clean",
+    ]

@@ -57,12 +57,12 @@ def test_the_truth_names_classes_sizes_and_pitch(simulated):
         (1, "longitudinal crack in weld metal", "1011"),
         (2, "transverse crack in weld metal", "1021"),
         (3, "gas pore", "2011"),
-        (4, "slag inclusion", "301"),
+        (4, "tungsten inclusion", "3041"),
         (5, "lack of penetration", "402"),
     ]
     assert [image["weld"] for image in truth["images"]] == ["weld_001", "weld_001", "weld_002", "weld_002"]
     assert len(truth["annotations"]) > 8
-    sizes = {"gas pore": params.flaws.gas_pore, "slag inclusion": params.flaws.slag_inclusion}
+    sizes = {"gas pore": params.flaws.gas_pore, "tungsten inclusion": params.flaws.tungsten_inclusion}
     numbers = {category["id"]: (category["name"], category["iso_6520_1"]) for category in truth["categories"]}
     for annotation in truth["annotations"]:
         name, number = numbers[annotation["category_id"]]
@@ -150,7 +150,7 @@ def test_flaws_keep_their_distance():
         boxes = [flaw.box_xyxy for flaw in simulate_film(tiny(), film).flaws]
         for i, (x0, y0, x1, y1) in enumerate(boxes):
             for a0, b0, a1, b1 in boxes[:i]:
-                assert max(a0 - x1, x0 - a1, b0 - y1, y0 - b1) >= 0.8 / 0.1
+                assert max(a0 - x1, x0 - a1, b0 - y1, y0 - b1) >= 0.8 / tiny().pixel_pitch_mm
 
 
 def test_every_film_can_be_free_of_flaws():
