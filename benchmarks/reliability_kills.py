@@ -111,6 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=15, help="of each stage")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=STAGES, help="kill this stage alone")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a fork has no other threads
@@ -120,6 +121,8 @@ def main() -> None:
         os.chdir(folder)
         for name, stage in STAGES.items():
             trials = Trials(stage)
+            if arguments.only not in (None, name):
+                continue
             results[name] = trials.kill_often(signal.SIGKILL, arguments.kills, rng)
             if name == "train":
                 results["train, SIGTERM"] = trials.kill_often(signal.SIGTERM, arguments.kills, rng)

@@ -1,5 +1,6 @@
 """Of two runs that write the same, the second says at once that the first is at work; no files are mixed."""
 
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from tiny_training import tiny_params, write_store
 
 from defects_in_welds.data.tensor_store import TensorStore
@@ -120,3 +122,24 @@ def test_one_may_write_beside_another(tmp_path):
     with reserved(tmp_path / "training"), replaced_folder(tmp_path / "model") as folder:
         (folder / "file").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+LOG = """
+from defects_in_welds.params import load_params
+from defects_in_welds.training.tracking import tracked_run
+with tracked_run(load_params(), "") as tracker:
+    for step in range(5):
+        tracker.log_metrics({"train/loss": 1.0}, step)
+"""
+
+
+@pytest.mark.slow
+def test_two_runs_may_make_the_tables_of_mlflow_at_once(project):
+    uri = f"sqlite:///{project}/mlflow.db"
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
+    runs = [subprocess.Popen([sys.executable, "-c", LOG], env=environment) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
+    client = MlflowClient(uri)
+    found = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert [run.info.status for run in found] == ["FINISHED"] * 2
+    assert [len(client.get_metric_history(run.info.run_id, "train/loss")) for run in found] == [5, 5]
