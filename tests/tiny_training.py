@@ -1,9 +1,11 @@
 """Tiny prepared data, and parameters under which a training takes seconds."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from defects_in_welds.data.annotation import Split
 from defects_in_welds.data.tensor_store import FilmRecord, Manifest, StoreWriter, TileRecord
@@ -41,6 +43,16 @@ def write_store(
                 )
             )
         writer.complete(Manifest(TILE_PX, 8, 0.3, augmentations, CLASSES, grey_mean, 0.1, tuple(films), tuple(tiles)))
+
+
+@contextmanager
+def folder_to_train_in(folder: Path, *, augmentations=False):
+    """Work in a folder with prepared data and an MLflow store of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        write_store(Path("prepared"), augmentations=augmentations)
+        yield
 
 
 def tiny_params():

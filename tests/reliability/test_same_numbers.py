@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
-from tiny_training import tiny_params, write_store
+from tiny_training import folder_to_train_in, tiny_params, write_store
 
 from defects_in_welds.training import run_training
 from defects_in_welds.training.lit_module import DetectionModule
@@ -43,10 +43,7 @@ def assert_same(found, expected):
 def whole(tmp_path_factory):
     """What a training leaves that nothing interrupts and no other process loads for."""
     folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        write_store(Path("prepared"), augmentations=True)
+    with folder_to_train_in(folder, augmentations=True):
         run()
         return folder, weights(), BEST.read_bytes(), json.loads(Path("model/run.json").read_text())
 

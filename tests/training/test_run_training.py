@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
-from tiny_training import CLASSES, tiny_params, write_store
+from tiny_training import CLASSES, folder_to_train_in, tiny_params, write_store
 
 from defects_in_welds.data.annotation import DataError
 from defects_in_welds.model.checkpoint import load_detector
@@ -46,10 +46,7 @@ def store(tmp_path, monkeypatch, mlflow_uri):
 def trained(tmp_path_factory):
     """A folder in which two epochs were trained without interruption, and the parameters."""
     folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        write_store(PREPARED)
+    with folder_to_train_in(folder):
         run(tiny_params())
     return folder, tiny_params()
 
