@@ -20,8 +20,8 @@ from defects_in_welds.params import (
     REPORT_DIR,
     TRAINING_DIR,
     UserError,
-    is_count,
     load_params,
+    require_count,
 )
 
 
@@ -49,7 +49,7 @@ def simulate(
 
     from defects_in_welds.simulation.dataset import simulate_dataset
 
-    _require_count("workers", workers)
+    require_count("workers", workers)
     params = load_params([*overrides, *given]).simulate
     simulate_dataset(params, _path("out", DATA_DIR if out is None else out), workers)
 
@@ -72,7 +72,7 @@ def implant(
     """
     from defects_in_welds.simulation.implant import implant_dataset
 
-    _require_count("copies", copies)
+    require_count("copies", copies)
     params = load_params(overrides)
     implant_dataset(
         params.simulate,
@@ -202,11 +202,6 @@ def _path(flag: str, given: object) -> Path:
     if not isinstance(given, str | Path):  # Fire reads `--out 2024` as a number, and a bare `--out` as True
         raise UserError(f"--{flag} is {given!r}; allowed: a path that is no plain number, such as ./2024")
     return Path(given)
-
-
-def _require_count(flag: str, given: object) -> None:
-    if not is_count(given):
-        raise UserError(f"--{flag} is {given!r}; allowed: a whole number above 0")
 
 
 def _require_share(flag: str, given: object) -> None:

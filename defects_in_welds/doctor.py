@@ -5,19 +5,18 @@ Nothing is sent or changed, and no secret is read: of keys only whether they are
 
 import os
 import platform
-import re
 import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.metadata import metadata, version
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from defects_in_welds.params import Params, without_credentials
+from defects_in_welds.training.environment import PACKAGE, dependencies
 from defects_in_welds.training.tracking import git_commit, tracking_uri
 
-PACKAGE = "defects-in-welds"
 LEAST_FREE_GB = 5.0
 """Less free disk space, in 10^9 bytes, is a problem: a training of the sample writes about a gigabyte."""
 
@@ -79,12 +78,9 @@ def _commit() -> str:
 
 
 def _libraries() -> Iterator[Check]:
-    for requirement in requires(PACKAGE) or ():
-        (name,) = re.findall(r"^[\w.-]+", requirement)
-        try:
-            yield Check(name, version(name))
-        except PackageNotFoundError:
-            yield Check(name, "missing", "install it: `poetry install`, or `make repro`")
+    for name, found in dependencies():
+        remedy = None if found else "install it: `poetry install`, or `make repro`"
+        yield Check(name, found or "missing", remedy)
 
 
 def _accelerator(params: Params) -> Check:

@@ -7,7 +7,7 @@ import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,6 +91,27 @@ def reserved(path: Path, *, is_awaited: bool = False) -> Iterator[None]:
     finally:
         name.unlink(missing_ok=True)
         lock.close()
+
+
+def is_free(folder: Path, names: Collection[str], mark_name: str, mark: str) -> bool:
+    """Tell whether a folder may be replaced: it is missing or empty, or holds nothing but what was written by us.
+
+    Args:
+        folder: What would be replaced.
+        names: Of all that we write into it.
+        mark_name: One of them, a text file that begins with a mark of its writer.
+        mark: That mark.
+    """
+    if not folder.exists():
+        return True
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if not found <= set(names):
+        return False
+    try:
+        with (folder / mark_name).open(encoding="utf-8") as file:
+            return mark in file.read(200)
+    except (OSError, ValueError):
+        return not found
 
 
 @contextmanager

@@ -256,6 +256,10 @@ def raise_on_findings(findings: Iterable[Finding], on_finding: str, checks_path:
     )
 
 
+CHECKS_NAME = "checks.csv"
+"""Of the table of findings that lies beside what was made of the films."""
+
+
 def write_checks(findings: Iterable[Finding], on_finding: str, path: Path) -> None:
     """Write the findings as a CSV table, whole or not at all.
 

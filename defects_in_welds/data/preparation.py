@@ -29,10 +29,9 @@ from defects_in_welds.data.tensor_store import (
     TileFiles,
     TileRecord,
 )
-from defects_in_welds.params import DATA_DIR, PREPARED_DIR, Params, ParamsError, PrepareParams, is_count, load_params
+from defects_in_welds.params import DATA_DIR, PREPARED_DIR, Params, PrepareParams, load_params, require_count
 from defects_in_welds.taxonomy import label_of
 
-CHECKS_NAME = "checks.csv"
 PREVIEW_NAME = "preview.png"
 
 # Grey levels are divided by their spread later: one grey level of an 8-bit film is the least that it can mean.
@@ -63,8 +62,7 @@ def prepare(
         ParamsError: If a parameter is unknown or impossible.
         DataError: If the data cannot be used.
     """
-    if not is_count(workers):
-        raise ParamsError(f"--workers is {workers!r}; allowed: a whole number above 0")
+    require_count("workers", workers)
     flags = {"img_size": img_size, "augmentations": augmentations}
     given = [f"prepare.{key}={value}" for key, value in flags.items() if value is not None]
     prepare_dataset(load_params([*overrides, *given]), Path(data_dir), Path(out_dir), workers)
@@ -88,7 +86,7 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path, workers: int 
         ParamsError: If a film's pixel pitch is needed and unknown, or the parameters that need it do not suit the film.
     """
     prepare = params.prepare
-    failure_table = out_dir.parent / CHECKS_NAME
+    failure_table = out_dir.parent / dataset_checks.CHECKS_NAME
     dataset = read_dataset(data_dir, prepare.annotation_format, prepare.classes)
     findings = list(dataset.findings)
     with StoreWriter(out_dir, prepare.img_size) as writer:
@@ -113,7 +111,7 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path, workers: int 
 
         manifest = _make_manifest(films, split_of, dataset.defect_classes, prepare)
         writer.complete(manifest)
-        dataset_checks.write_checks(findings, prepare.on_finding, writer.folder / CHECKS_NAME)
+        dataset_checks.write_checks(findings, prepare.on_finding, writer.folder / dataset_checks.CHECKS_NAME)
         draw_preview(TensorStore.open(writer.folder), params.augmentation, prepare.seed, writer.folder / PREVIEW_NAME)
     _report(manifest, findings, out_dir)
     return TensorStore.open(out_dir)
@@ -239,4 +237,4 @@ def _report(manifest: Manifest, findings: Iterable[Finding], out_dir: Path) -> N
         )
     by_kind = Counter(finding.kind for finding in findings)
     listed = ", ".join(f"{kind} {count}" for kind, count in sorted(by_kind.items()))
-    _log.info("findings: %s", f"{listed}; see {out_dir / CHECKS_NAME}" if listed else "none")
+    _log.info("findings: %s", f"{listed}; see {out_dir / dataset_checks.CHECKS_NAME}" if listed else "none")

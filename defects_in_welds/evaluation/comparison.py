@@ -7,7 +7,6 @@ References:
     Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapters 13 and 15.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from jaxtyping import Float
 from mlflow import MlflowClient
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 
 from defects_in_welds.data.annotation import DataError
 from defects_in_welds.evaluation.bootstrap import count_welds, draw_welds, headline_numbers, percentile_interval
 from defects_in_welds.evaluation.earlier_stages import read_json
 from defects_in_welds.evaluation.film_results import FilmResult, from_coco
 from defects_in_welds.evaluation.matching import match
+from defects_in_welds.evaluation.mlflow_record import limit_retries
 from defects_in_welds.params import Params, without_credentials
 from defects_in_welds.training.tracking import tracking_uri
 
@@ -204,8 +203,7 @@ def read_evaluation(run: str, params: Params) -> EvaluatedRun:
 
 
 def _download(run_id: str, uri: str, folder: str) -> Path:
-    # With MLflow's own seven retries, a server that is away holds the command up for minutes.
-    os.environ.setdefault(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "2")
+    limit_retries()
     try:
         return Path(MlflowClient(uri).download_artifacts(run_id, ARTIFACT_FOLDER, folder))
     except Exception as error:  # whatever a tracking store or its artifact store can raise

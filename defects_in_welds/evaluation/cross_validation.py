@@ -25,9 +25,10 @@ from defects_in_welds.evaluation.measures import measure_films, to_metrics
 from defects_in_welds.evaluation.report.film_pictures import assemble_film
 from defects_in_welds.evaluation.run_evaluation import choose_operating_point, predict_split
 from defects_in_welds.inference.predictor import Predictor
+from defects_in_welds.model.checkpoint import BEST_NAME
 from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import EvaluateParams, Params
-from defects_in_welds.training.run_training import BEST_NAME, RUN_NAME, input_spec_of, train
+from defects_in_welds.training.run_training import RUN_NAME, input_spec_of, train
 from defects_in_welds.training.tracking import training_params
 
 _log = logging.getLogger(__name__)

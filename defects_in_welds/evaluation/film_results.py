@@ -5,7 +5,7 @@ All in pixels of the film's file, whatever pitch it was prepared at: there a use
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,17 +59,14 @@ class FilmResult:
 def film_result(film: FilmRecord, defect_classes: Sequence[str], detections: Detections) -> FilmResult:
     """Put the detections beside the truth of a prepared film, and bring both to the pixels of its file."""
     prepared_hw, source_hw = (film.height, film.width), (film.source_height, film.source_width)
-
-    def to_source(boxes_xyxy: Float[np.ndarray, "boxes 4"]) -> Float32[np.ndarray, "boxes 4"]:
-        return boxes.rescale(boxes_xyxy, prepared_hw, source_hw).astype(np.float32)
-
+    boxes_xyxy = np.array([flaw.box_xyxy for flaw in film.annotations], dtype=np.float64).reshape(-1, 4)
     truth = Truth(
-        to_source(np.array([flaw.box_xyxy for flaw in film.annotations], dtype=np.float64).reshape(-1, 4)),
+        boxes.rescale(boxes_xyxy, prepared_hw, source_hw).astype(np.float32),
         np.array([label_of(flaw.defect_class, defect_classes) for flaw in film.annotations], dtype=np.int64),
         np.array([flaw.difficult for flaw in film.annotations], dtype=np.bool_),
         {name: _numbers([getattr(flaw.measures, name) for flaw in film.annotations]) for name in MEASURES},
     )
-    found = replace(detections, boxes_xyxy=to_source(detections.boxes_xyxy))
+    found = detections.rescaled(prepared_hw, source_hw)
     return FilmResult(film.name, film.weld, source_hw, film.source_pixel_pitch_mm, truth, found)
 
 

@@ -23,8 +23,7 @@ def add_to_run(run: dict[str, Any], path: Path, add: Callable[[MlflowClient, str
         add: Adds it, given a client and the run's id.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or run["tracking_uri"]
-    # With MLflow's own seven retries, a server that is away holds the stage up for minutes.
-    os.environ.setdefault(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "2")
+    limit_retries()
     try:
         client = MlflowClient(uri)
         client.get_run(run["run_id"])
@@ -34,3 +33,8 @@ def add_to_run(run: dict[str, Any], path: Path, add: Callable[[MlflowClient, str
         _log.warning(
             "%s is written but not in MLflow's run %s: %s: %s", path, run["run_id"], type(error).__name__, reason
         )
+
+
+def limit_retries() -> None:
+    """Wait less for a server that is away: MLflow's own seven retries hold a command up for minutes."""
+    os.environ.setdefault(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "2")

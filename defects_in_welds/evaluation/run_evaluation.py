@@ -22,6 +22,7 @@ from defects_in_welds.evaluation.matching import match
 from defects_in_welds.evaluation.measures import measure_films, number, to_metrics
 from defects_in_welds.evaluation.mlflow_record import add_to_run
 from defects_in_welds.inference.predictor import Predictor
+from defects_in_welds.model.checkpoint import BEST_NAME
 from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.output_folder import read_together, replaced_folder
 from defects_in_welds.params import EvaluateParams, Params
@@ -55,7 +56,7 @@ def evaluate(params: Params, prepared_dir: Path, model_dir: Path, out_dir: Path)
     settings = params.evaluate
     with read_together(prepared_dir, model_dir):
         store = TensorStore.open(prepared_dir)
-        predictor = Predictor.from_checkpoint(model_dir / "best.ckpt")
+        predictor = Predictor.from_checkpoint(model_dir / BEST_NAME)
         run = read_run(model_dir)
     _require_same_task(store, predictor)
     _require_same_data(store, run, model_dir)

@@ -12,17 +12,16 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from defects_in_welds.data.annotation import DataError, Finding, FindingKind
-from defects_in_welds.data.dataset_checks import hidden_bit_depth_findings, write_checks
+from defects_in_welds.data.dataset_checks import CHECKS_NAME, hidden_bit_depth_findings, write_checks
 from defects_in_welds.data.film_files import FilmFile, find_films, read_film
 from defects_in_welds.data.image_reading import read_image_hw
 from defects_in_welds.inference.export import INDICATIONS_NAME, PICTURES_NAME, PREDICTIONS_NAME, IndicationExport
 from defects_in_welds.inference.operating_point import choose_min_score
 from defects_in_welds.inference.predictor import Predictor
-from defects_in_welds.output_folder import replaced_folder
+from defects_in_welds.model.checkpoint import BEST_NAME
+from defects_in_welds.output_folder import is_free, replaced_folder
 from defects_in_welds.params import Params, UserError
 from defects_in_welds.radiograph import Radiograph
-
-CHECKS_NAME = "checks.csv"
 
 _DESCRIPTION = "Indications on radiographs of welds"
 
@@ -65,7 +64,7 @@ def predict_films(
     left_out = _LeftOut(params.prepare.on_finding)
     # Most of what can be wrong with a file shows in its header: all are read before anything is computed.
     films = [film for film in films if left_out.unless(film, partial(_read_header, film))]
-    checkpoint = model / "best.ckpt" if model.is_dir() or not model.suffix else model
+    checkpoint = model / BEST_NAME if model.is_dir() or not model.suffix else model
     predictor = Predictor.from_checkpoint(checkpoint)
     least = choose_min_score(min_score, checkpoint.parent, evaluation_dir, params.evaluate.fallback_score_threshold)
     _log.info("least score %.3g: %s", least.value, least.origin)
@@ -170,20 +169,10 @@ def _read_header(film: FilmFile) -> tuple[int, int]:
 
 def _require_free(out_dir: Path, films: Sequence[FilmFile]) -> None:
     """Refuse to write over anything but earlier predictions."""
-    if not out_dir.exists():
-        return
-    names = {path.name for path in out_dir.iterdir()} if out_dir.is_dir() else {out_dir.name}
-    if names and not (names <= {PREDICTIONS_NAME, INDICATIONS_NAME, PICTURES_NAME, CHECKS_NAME} and _is_ours(out_dir)):
+    names = {PREDICTIONS_NAME, INDICATIONS_NAME, PICTURES_NAME, CHECKS_NAME}
+    if not is_free(out_dir, names, PREDICTIONS_NAME, _DESCRIPTION):
         raise UserError(f"{out_dir} holds no earlier predictions; move it away or name another folder with --out")
     home = out_dir.resolve()
     inside = next((film.path for film in films if film.path.resolve().is_relative_to(home)), None)
     if inside is not None:
         raise UserError(f"{out_dir} would be replaced, but {inside} lies in it; name another folder with --out")
-
-
-def _is_ours(out_dir: Path) -> bool:
-    try:
-        with (out_dir / PREDICTIONS_NAME).open(encoding="utf-8") as file:
-            return _DESCRIPTION in file.read(200)
-    except (OSError, ValueError):
-        return False

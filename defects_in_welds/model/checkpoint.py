@@ -14,6 +14,9 @@ from defects_in_welds.params import ModelParams, UserError, without_credentials
 
 FORMAT = "defects-in-welds checkpoint"
 FORMAT_VERSION = 1
+BEST_NAME = "best.ckpt"
+"""Of the checkpoint in the folder of a model."""
+
 _REMEDY = "give a best.ckpt that `dvc repro train` or `python -m defects_in_welds train` has written"
 
 

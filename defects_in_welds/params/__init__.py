@@ -18,6 +18,7 @@ from defects_in_welds.params.checks import (
     report_user_errors,
     require,
     require_choice,
+    require_count,
     require_positive,
     require_seed,
     require_share,
@@ -29,9 +30,9 @@ __all__ = [
     "ParamsError",
     "SimulateParams",
     "UserError",
-    "is_count",
     "load_params",
     "report_user_errors",
+    "require_count",
 ]
 
 _DATABASES = ("postgresql", "mysql", "mssql")

@@ -70,6 +70,12 @@ def require_ranges(section: object, name: str, *keys: str, least: float = 0.0, m
         require(holds, f"{name}.{key}", list(value), allowed)
 
 
+def require_count(flag: str, given: object) -> None:
+    """Require of a command's flag a whole number above 0."""
+    if not is_count(given):
+        raise ParamsError(f"--{flag} is {given!r}; allowed: a whole number above 0")
+
+
 def is_count(value: object) -> bool:
     """Tell whether a value is a whole number above 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -10,7 +10,7 @@ import tifffile
 from jaxtyping import UInt8, UInt16
 from tqdm import tqdm
 
-from defects_in_welds.output_folder import replaced_folder
+from defects_in_welds.output_folder import is_free, replaced_folder
 from defects_in_welds.params import ParamsError, SimulateParams
 from defects_in_welds.simulation.beam import Spectra, learn_spectra, tube_spectrum, tube_voltages
 from defects_in_welds.simulation.scene import drawn_classes, simulate_film
@@ -65,16 +65,10 @@ def write_tiff(
 
 def require_free(folder: Path, description: str) -> None:
     """Raise a ParamsError where a folder holds anything but an earlier data set of the same description."""
-    if not folder.exists():
-        return
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if names <= {IMAGES_NAME, TRUTH_NAME}:
-        truth = folder / TRUTH_NAME
-        if not names or (truth.is_file() and description in truth.read_text(encoding="utf-8")[:200]):
-            return
-    raise ParamsError(
-        f"{folder} holds data that was not simulated here; move it away or name another folder with --out"
-    )
+    if not is_free(folder, {IMAGES_NAME, TRUTH_NAME}, TRUTH_NAME, description):
+        raise ParamsError(
+            f"{folder} holds data that was not simulated here; move it away or name another folder with --out"
+        )
 
 
 def _films(

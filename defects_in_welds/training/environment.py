@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-_PACKAGE = "defects-in-welds"
+PACKAGE = "defects-in-welds"
 
 
 def environment() -> dict[str, str]:
@@ -25,16 +25,17 @@ def environment() -> dict[str, str]:
         "cuda": torch.version.cuda or "none",
         "cudnn": str(torch.backends.cudnn.version() or "none"),  # type: ignore[no-untyped-call]
     }
-    return found | dict(_versions())
+    return found | {PACKAGE: version(PACKAGE)} | {name: at or "missing" for name, at in dependencies()}
 
 
-def _versions() -> Iterator[tuple[str, str]]:
-    for requirement in (_PACKAGE, *(requires(_PACKAGE) or ())):
+def dependencies() -> Iterator[tuple[str, str | None]]:
+    """Name the direct dependencies with their versions; None is one that is missing."""
+    for requirement in requires(PACKAGE) or ():
         (name,) = re.findall(r"^[\w.-]+", requirement)
         try:
             yield name, version(name)
         except PackageNotFoundError:
-            yield name, "missing"
+            yield name, None
 
 
 def _cpu_model() -> str:

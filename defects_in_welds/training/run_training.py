@@ -23,6 +23,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from defects_in_welds.command_line import log_to_terminal
 from defects_in_welds.data.data_module import WeldDataModule
 from defects_in_welds.data.tensor_store import Manifest
+from defects_in_welds.model.checkpoint import BEST_NAME
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
 from defects_in_welds.output_folder import replaced_folder, reserved, write_errors
 from defects_in_welds.params import (
@@ -46,7 +47,6 @@ from defects_in_welds.training.tracking import (
     training_params,
 )
 
-BEST_NAME = "best.ckpt"
 RUN_NAME = "run.json"
 _LAST_NAME = "last.ckpt"
 _STARTED_NAME = "started.json"

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from defects_in_welds.data.annotation import DataError, Split
+from defects_in_welds.data.dataset_checks import CHECKS_NAME
 from defects_in_welds.data.tensor_store import Manifest, TensorStore
 from defects_in_welds.evaluation.earlier_stages import read_metrics, read_run
 from defects_in_welds.evaluation.matching import MatchTable
@@ -84,7 +85,7 @@ def write_report(params: Params, prepared_dir: Path, model_dir: Path, evaluation
             if limits is None
             else _acceptance(table, limits, min_score, Path(settings.acceptance or "")),
             data=_data_card(store.manifest),
-            findings=_count_findings(prepared_dir / "checks.csv"),
+            findings=_count_findings(prepared_dir / CHECKS_NAME),
             run=run,
             versions={"Python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         )
