@@ -8,8 +8,9 @@ import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from defects_in_welds.params import UserError
 
@@ -21,6 +22,7 @@ _NOT_WRITABLE = {
     errno.EACCES: "ask for the right to write there, or write elsewhere",
     errno.EPERM: "ask for the right to write there, or write elsewhere",
 }
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES)
 
 # Of Linux's renameat2.
@@ -33,24 +35,51 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder to write into, which takes the place of the old one when everything went well.
 
     Args:
-        path: Folder to write.
+        path: Folder to write; a link to one stays a link.
 
     Yields:
         A temporary neighbour of it.
 
     Raises:
-        UserError: If there is no space or no right to write there, or another run is writing it.
+        UserError: If there is no space or no right to write there, another run is writing it, or the working directory
+            would be replaced.
     """
+    target = path.resolve()
+    if target in (Path.cwd(), *Path.cwd().parents):
+        raise UserError(f"{path}: the working directory lies in it and would be replaced; name another folder")
     # Named anew by every run: workers that outlive a killed one must not write into its successor's.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     with write_errors(path), reserved(path):
         try:
-            _clear_up(path)
+            _clear_up(target)
             partial.mkdir()
             yield partial
-            _put_in_place(partial, path)
+            _put_in_place(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """Give a file name to write under, which takes the place of the old file when everything went well.
+
+    Args:
+        path: File to write; its folder is made where it is missing.
+
+    Yields:
+        The temporary name, beside it.
+
+    Raises:
+        UserError: If there is no space or no right to write there.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -64,33 +93,23 @@ def reserved(path: Path, *, is_awaited: bool = False) -> Iterator[None]:
         is_awaited: Whether to wait for another run that has reserved it.
 
     Raises:
-        UserError: If another run has reserved it and is not waited for.
+        UserError: If another run has reserved it and is not waited for, or there is no space or no right to write there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    name = path.with_name(f".{path.name}.lock")
-    while True:
-        lock = name.open("a+", encoding="ascii")
-        try:
-            _lock(lock.fileno(), is_awaited)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read()
-            lock.close()
-            raise UserError(
-                f"{path}: another run{f' (process {holder})' if holder else ''} is writing it; wait until it has "
-                "ended, or stop it"
-            ) from None
-        if name.exists() and os.path.samestat(os.fstat(lock.fileno()), name.stat()):
-            break
-        lock.close()  # its holder has just removed it
+    target = path.resolve()
+    name = target.with_name(f".{target.name}.lock")
+    with write_errors(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = _locked(name, path, is_awaited)
     try:
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with write_errors(path):
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
         yield
     finally:
         name.unlink(missing_ok=True)
-        lock.close()
+        with suppress(OSError):  # what a full disk has not taken is tried again
+            lock.close()
 
 
 def is_free(folder: Path, names: Collection[str], mark_name: str, mark: str) -> bool:
@@ -127,7 +146,7 @@ def write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NOT_WRITABLE:
+        if error.errno not in _NOT_WRITABLE or not _is_of_writing(error, path):
             raise
         remedy = _NOT_WRITABLE[error.errno]
         raise UserError(f"{path}: cannot be written: {os.strerror(error.errno)}; {remedy}") from None
@@ -155,6 +174,41 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
         return None
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _is_of_writing(error: OSError, path: Path) -> bool:
+    """Tell whether an error comes from writing a path, its temporary neighbours or its parents; not from reading."""
+    if error.errno in _NO_SPACE or not isinstance(error.filename, str):
+        return True
+    file, target = Path(error.filename).resolve(), path.resolve()
+    if file == target or file in target.parents:
+        return True
+    beside = file.relative_to(target.parent).parts[0] if target.parent in file.parents else ""
+    return beside == target.name or beside.startswith(f".{target.name}.")
+
+
+def _locked(name: Path, path: Path, is_awaited: bool) -> TextIO:
+    """Open the lock of a path, and hold it.
+
+    Raises:
+        UserError: If another run holds it and is not waited for.
+    """
+    while True:
+        lock = name.open("a+", encoding="ascii")
+        try:
+            _lock(lock.fileno(), is_awaited)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read()
+            lock.close()
+            raise UserError(
+                f"{path}: another run{f' (process {holder})' if holder else ''} is writing it; wait until it has "
+                "ended, or stop it"
+            ) from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), name.stat()):
+                return lock
+        lock.close()  # its holder has just removed it
 
 
 def _lock(descriptor: int, is_awaited: bool) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from defects_in_welds import output_folder
-from defects_in_welds.output_folder import replaced_folder
+from defects_in_welds.output_folder import replaced_file, replaced_folder, write_errors
 from defects_in_welds.params import UserError
 
 
@@ -77,3 +77,48 @@ def test_the_remains_of_a_killed_run_are_cleared(tmp_path):
     write(tmp_path / "out", "new")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    write(tmp_path / "out", "new")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "elsewhere/file").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "../here"])
+def test_the_working_directory_is_not_replaced(tmp_path, monkeypatch, name):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match=r": the working directory lies in it and would be replaced; name another"):
+        write(Path(name), "new")
+
+
+def test_an_error_of_reading_is_not_blamed_on_writing(tmp_path):
+    unreadable = OSError(errno.EACCES, "Permission denied", str(tmp_path / "film.tif"))
+    with pytest.raises(OSError, match=r"film\.tif"):
+        write_and_fail(tmp_path / "out", unreadable)
+    with (
+        pytest.raises(UserError, match="out: cannot be written: Permission denied"),
+        replaced_folder(tmp_path / "out") as folder,
+    ):
+        raise OSError(errno.EACCES, "Permission denied", str(folder / "film.tif"))
+
+
+@pytest.mark.parametrize("name", [".", "out", "out/deep/file", ".out.lock"])
+def test_what_is_part_of_the_output_is_of_writing(tmp_path, name):
+    with pytest.raises(UserError, match="out: cannot be written"), write_errors(tmp_path / "out"):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / name))
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder/file"
+    with replaced_file(path) as partial:
+        partial.write_text("old")
+    with pytest.raises(ValueError, match="no"), replaced_file(path) as partial:
+        partial.write_text("half")
+        raise ValueError("no")
+    assert path.read_text() == "old"
+    assert [found.name for found in path.parent.iterdir()] == ["file"]

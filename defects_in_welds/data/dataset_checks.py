@@ -16,6 +16,7 @@ import numpy as np
 
 from defects_in_welds import boxes
 from defects_in_welds.data.annotation import AnnotatedRadiograph, Annotation, DataError, Finding, FindingKind, Split
+from defects_in_welds.output_folder import replaced_file
 
 _Box = tuple[float, float, float, float]
 
@@ -268,17 +269,17 @@ def write_checks(findings: Iterable[Finding], on_finding: str, path: Path) -> No
         on_finding: ``fail``, ``drop`` or ``keep``: what the column ``action`` speaks of.
         path: The table.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
     # A file name that is no UTF-8 is written escaped.
-    with unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        replaced_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["kind", "corrupting", "path", "line", "action", "message"])
         for finding in sorted(findings, key=_order):
             corrupting = str(is_corrupting(finding.kind)).lower()
             action = _action(finding.kind, on_finding)
             table.writerow([finding.kind, corrupting, finding.path, finding.line, action, finding.message])
-    unfinished.replace(path)
 
 
 def _order(finding: Finding) -> tuple[str, str, int, str]:

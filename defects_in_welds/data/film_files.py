@@ -63,7 +63,7 @@ def read_film(
 
     Args:
         film: Its file, or pixels that were read otherwise.
-        prepare: Bit depth, pixel pitch and polarity, where the files do not say them.
+        prepare: Bit depth and polarity; and the pixel pitch, which goes before all others where it is given.
         annotated_pitch_mm: Pixel pitch that the annotations say, in mm; it goes before the file's own.
 
     Raises:

@@ -23,6 +23,7 @@ from numpy.lib import format as npy_format
 from defects_in_welds.data.annotation import NOT_MEASURED, DataError, Measures, Split
 from defects_in_welds.data.grey_levels import to_unit_float32
 from defects_in_welds.output_folder import read_together, replaced_folder
+from defects_in_welds.params import is_count
 
 FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
@@ -331,11 +332,12 @@ def _read_manifest(path: Path) -> Manifest:
         raise DataError(f"{file}: not a readable manifest ({error}); {_REMEDY}") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
-        raise DataError(f"{file}: prepared by another version (format {version}, not {FORMAT_VERSION}); {_REMEDY}")
+        found = f"format {version!s:.40}, not {FORMAT_VERSION}"
+        raise DataError(f"{file}: prepared by another version ({found}); {_REMEDY}")
     try:
         return _manifest_from_json(content)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{file}: broken manifest ({type(error).__name__}: {error}); {_REMEDY}") from None
+        raise DataError(f"{file}: broken manifest ({type(error).__name__}: {error!s:.200}); {_REMEDY}") from None
 
 
 def _manifest_to_json(manifest: Manifest) -> dict[str, object]:
@@ -367,6 +369,8 @@ def _tile_to_json(tile: TileRecord) -> dict[str, object]:
 
 
 def _manifest_from_json(content: dict[str, Any]) -> Manifest:
+    if not is_count(content["img_size"]):
+        raise ValueError(f"img_size {content['img_size']!r:.40}")
     return Manifest(
         img_size=content["img_size"],
         overlap_px=content["overlap_px"],

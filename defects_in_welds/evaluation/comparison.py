@@ -22,9 +22,8 @@ from defects_in_welds.evaluation.bootstrap import count_welds, draw_welds, headl
 from defects_in_welds.evaluation.earlier_stages import read_json
 from defects_in_welds.evaluation.film_results import FilmResult, from_coco
 from defects_in_welds.evaluation.matching import match
-from defects_in_welds.evaluation.mlflow_record import limit_retries
 from defects_in_welds.params import Params, without_credentials
-from defects_in_welds.training.tracking import tracking_uri
+from defects_in_welds.training.tracking import limit_retries, tracking_uri
 
 ARTIFACT_FOLDER = "evaluation"
 """Where an MLflow run keeps what the evaluation wrote."""

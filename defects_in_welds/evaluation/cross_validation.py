@@ -28,7 +28,7 @@ from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.model.checkpoint import BEST_NAME
 from defects_in_welds.output_folder import replaced_folder
 from defects_in_welds.params import EvaluateParams, Params
-from defects_in_welds.training.run_training import RUN_NAME, input_spec_of, train
+from defects_in_welds.training.run_training import RUN_NAME, UNSENT_NAME, input_spec_of, train
 from defects_in_welds.training.tracking import training_params
 
 _log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ def cross_validate(params: Params, prepared_dir: Path, out_dir: Path) -> dict[st
     store = TensorStore.open(prepared_dir)
     settings = params.evaluate
     work_dir = out_dir.with_name(f"{out_dir.name}_folds")
+    unsent_dir = out_dir.parent / UNSENT_NAME  # that of all trainings: the next one sends what waits
     films, tiles = store.manifest, tiles_as_films(store.manifest)
     group_of = _groups_of_welds(store, params.prepare.near_duplicate_correlation)
     by_group = draw_folds(list(group_of.values()), settings.folds, settings.seed)
@@ -70,7 +71,7 @@ def cross_validate(params: Params, prepared_dir: Path, out_dir: Path) -> dict[st
         splits = split_by_fold(by_weld, settings.folds, fold)
         folder = work_dir / f"weld_{fold}"
         regrouped = write_regrouped(store, films, [splits[film.weld] for film in films.films], folder / "prepared")
-        predictor = _train(params, folder)
+        predictor = _train(params, folder, unsent_dir)
         on_films += predict_split(regrouped, predictor, Split.TEST, settings)
         on_validation += predict_split(regrouped, predictor, Split.VAL, settings)
         single = write_regrouped(store, tiles, [splits[film.weld] for film in tiles.films], folder / "tiles")
@@ -79,7 +80,7 @@ def cross_validate(params: Params, prepared_dir: Path, out_dir: Path) -> dict[st
         splits = split_by_fold(at_random, settings.folds, fold)
         folder = work_dir / f"tile_{fold}"
         mixed = write_regrouped(store, tiles, [splits[film.name] for film in tiles.films], folder / "prepared")
-        leaked += predict_split(mixed, _train(params, folder), Split.TEST, settings)
+        leaked += predict_split(mixed, _train(params, folder, unsent_dir), Split.TEST, settings)
 
     on_films.sort(key=lambda result: result.name)
     operating_point = choose_operating_point(on_validation, films.defect_classes, settings)
@@ -139,13 +140,13 @@ def _groups_of_welds(store: TensorStore, near_duplicate_correlation: float) -> d
     return group_of
 
 
-def _train(params: Params, folder: Path) -> Predictor:
+def _train(params: Params, folder: Path, unsent_dir: Path) -> Predictor:
     """Train the model of a fold, unless that was done before with the same data and parameters."""
     # Beside the other runs, these would pass for trainings on all films.
     train_params = replace(params.train, experiment_name=f"{params.train.experiment_name} folds")
     params = replace(params, train=train_params)
     if not _is_trained(params, folder):
-        train(params, folder / "prepared", folder / "model", folder / "training")
+        train(params, folder / "prepared", folder / "model", folder / "training", unsent_dir)
     return Predictor.from_checkpoint(folder / "model" / BEST_NAME)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 
 from defects_in_welds.params import without_credentials
+from defects_in_welds.training.tracking import limit_retries, store_of
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def add_to_run(run: dict[str, Any], path: Path, add: Callable[[MlflowClient, str
         path: What the stage wrote, for the warning.
         add: Adds it, given a client and the run's id.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or run["tracking_uri"]
+    uri = store_of(run, os.environ.get("MLFLOW_TRACKING_URI") or run["tracking_uri"])
     limit_retries()
     try:
         client = MlflowClient(uri)
@@ -33,8 +33,3 @@ def add_to_run(run: dict[str, Any], path: Path, add: Callable[[MlflowClient, str
         _log.warning(
             "%s is written but not in MLflow's run %s: %s: %s", path, run["run_id"], type(error).__name__, reason
         )
-
-
-def limit_retries() -> None:
-    """Wait less for a server that is away: MLflow's own seven retries hold a command up for minutes."""
-    os.environ.setdefault(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "2")

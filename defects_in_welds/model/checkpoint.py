@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
+from defects_in_welds.output_folder import replaced_file
 from defects_in_welds.params import ModelParams, UserError, without_credentials
 
 FORMAT = "defects-in-welds checkpoint"
@@ -51,7 +52,11 @@ def save_checkpoint(
     input_spec: InputSpec,
     extra: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint, which takes the place of an older one only when it is complete."""
+    """Write a checkpoint, which takes the place of an older one only when it is complete.
+
+    Raises:
+        UserError: If there is no space or no right to write there.
+    """
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -61,16 +66,11 @@ def save_checkpoint(
         "state_dict": dict(detector.state_dict()),
         "extra": dict(extra),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replaced_file(path) as partial:
         # By way of the memory: on a full disk, PyTorch's own writing ends in an error that does not say so.
         content_bytes = io.BytesIO()
         torch.save(content, content_bytes)
         partial.write_bytes(content_bytes.getbuffer())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Checkpoint]:
@@ -106,7 +106,8 @@ def _read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: no checkpoint of ours; {_REMEDY}")
     version = content.get("format_version")
     if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path}: written by another version (format {version}, not {FORMAT_VERSION}); {_REMEDY}")
+        found = f"format {version!s:.40}, not {FORMAT_VERSION}"
+        raise CheckpointError(f"{path}: written by another version ({found}); {_REMEDY}")
     try:
         return Checkpoint(
             model=ModelParams(**content["model"]),

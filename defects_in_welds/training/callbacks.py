@@ -131,8 +131,7 @@ class BestCheckpoint(Checkpoint):
     def _save(self, trainer: pl.Trainer, module: DetectionModule) -> None:
         if trainer.is_global_zero:
             extra = {"epoch": trainer.current_epoch, "step": trainer.global_step, "map": self.best_map}
-            with write_errors(self._path):
-                save_checkpoint(self._path, module.detector, self._model, self._defect_classes, self._input_spec, extra)
+            save_checkpoint(self._path, module.detector, self._model, self._defect_classes, self._input_spec, extra)
 
 
 class ResumeState(Checkpoint):

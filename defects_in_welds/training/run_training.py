@@ -48,9 +48,9 @@ from defects_in_welds.training.tracking import (
 )
 
 RUN_NAME = "run.json"
+UNSENT_NAME = "unsent"
 _LAST_NAME = "last.ckpt"
 _STARTED_NAME = "started.json"
-_UNSENT_NAME = "unsent"  # beside the state: a new training empties that
 # Of `train`, what a resumed run may have otherwise: neither weights nor order nor schedule depend on it.
 _FREE_TO_CHANGE = ("resume", "num_workers", "early_stopping_epochs", "experiment_name", "tracking_uri")
 
@@ -59,7 +59,9 @@ Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 _log = logging.getLogger("defects_in_welds.training.run_training")  # as a script the module is called __main__
 
 
-def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Path) -> Path:
+def train(
+    params: Params, prepared_dir: Path, model_dir: Path, training_dir: Path, unsent_dir: Path | None = None
+) -> Path:
     """Train a detector and put the best checkpoint, with the record of its run, in place.
 
     Args:
@@ -67,6 +69,8 @@ def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Pat
         prepared_dir: Prepared data.
         model_dir: Folder that gets ``best.ckpt`` and ``run.json``, both or neither.
         training_dir: Folder for the state to resume from.
+        unsent_dir: Folder for records that MLflow does not take; None: ``unsent`` beside the state, which a new
+            training empties.
 
     Returns:
         The best checkpoint's path.
@@ -80,10 +84,10 @@ def train(params: Params, prepared_dir: Path, model_dir: Path, training_dir: Pat
     data = WeldDataModule(prepared_dir, params.train, params.augmentation)
     data.setup("fit")
     with reserved(training_dir) if _is_first_process() else nullcontext():
-        return _train_on(data, params, model_dir, training_dir)
+        return _train_on(data, params, model_dir, training_dir, unsent_dir or training_dir.parent / UNSENT_NAME)
 
 
-def _train_on(data: WeldDataModule, params: Params, model_dir: Path, training_dir: Path) -> Path:
+def _train_on(data: WeldDataModule, params: Params, model_dir: Path, training_dir: Path, unsent_dir: Path) -> Path:
     manifest = data.store.manifest
     input_spec = input_spec_of(manifest)
     pl.seed_everything(params.train.seed, workers=True, verbose=False)
@@ -91,14 +95,14 @@ def _train_on(data: WeldDataModule, params: Params, model_dir: Path, training_di
     module = DetectionModule(detector, manifest.defect_classes, params.model.detections_per_tile, params.train)
     best = BestCheckpoint(training_dir / BEST_NAME, params.model, manifest.defect_classes, input_spec)
     started = _interrupted_run(params, manifest, training_dir) if params.train.resume else None
-    unsent_dir = training_dir.parent / _UNSENT_NAME
+    ran_on = environment()
     with _quiet_lightning(), _tracked_on_rank_zero(params, manifest, started, unsent_dir) as tracker:
         try:
             trainer = _make_trainer(params, training_dir, best, tracker)
             if tracker is not None:
                 if started is None:
                     _start_training_dir(params, manifest, training_dir, tracker)
-                tracker.log_tags("environment", environment())
+                tracker.log_tags("environment", ran_on)
             last = training_dir / _LAST_NAME
             trainer.fit(module, datamodule=data, ckpt_path=last if started else None, weights_only=True)
         except SIGTERMException:  # Lightning's, where one process has told the others
@@ -108,7 +112,7 @@ def _train_on(data: WeldDataModule, params: Params, model_dir: Path, training_di
         best.complete(trainer, module)
         if tracker is not None:
             epochs: Any = trainer.fit_loop.epoch_progress.current  # right also where there was nothing left to train
-            run = _run_record(params, manifest, tracker, best.best_map, epochs.processed)
+            run = _run_record(params, manifest, tracker, best.best_map, epochs.processed, ran_on)
             _publish(training_dir / BEST_NAME, run, model_dir)
             tracker.log_file(model_dir / BEST_NAME)
     return model_dir / BEST_NAME
@@ -254,7 +258,12 @@ def _interrupted_run(params: Params, manifest: Manifest, training_dir: Path) -> 
 
 
 def _run_record(
-    params: Params, manifest: Manifest, tracker: RunTracker, best_map: float | None, epochs: int
+    params: Params,
+    manifest: Manifest,
+    tracker: RunTracker,
+    best_map: float | None,
+    epochs: int,
+    ran_on: dict[str, str],
 ) -> dict[str, Any]:
     commit = git_commit()
     return {
@@ -267,7 +276,7 @@ def _run_record(
         "git_commit": commit[0] if commit else None,
         "data_sha256": manifest.data_sha256,
         "precision": resolve_precision(params.trainer),
-        "environment": environment(),
+        "environment": ran_on,
     }
 
 

@@ -36,6 +36,22 @@ def tracking_uri(params: Params) -> str:
     return environ.get("MLFLOW_TRACKING_URI") or params.train.tracking_uri
 
 
+def store_of(run: Mapping[str, Any], uri: str) -> str:
+    """Find the store that holds a run: the local one if that is where it was begun.
+
+    Args:
+        run: The run's ``tracking_uri``, as it was noted when it began, without credentials.
+        uri: The store that is in use now.
+    """
+    return LOCAL_STORE if run["tracking_uri"] == LOCAL_STORE else uri
+
+
+def limit_retries() -> None:
+    """Wait less for a server that is away: MLflow's own seven retries of two minutes hold everything up."""
+    environ.setdefault(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "2")
+    environ.setdefault(MLFLOW_HTTP_REQUEST_TIMEOUT.name, "30")
+
+
 def training_params(params: Params) -> dict[str, dict[str, Any]]:
     """List the parameters that a training reads, by section and without credentials."""
     sections = {name: asdict(getattr(params, name)) for name in _SECTIONS}
@@ -135,18 +151,15 @@ def tracked_run(
     Raises:
         ParamsError: If the MLflow store cannot be used.
     """
-    # With MLflow's own seven retries of two minutes, a server that is away holds a training up.
-    environ.setdefault(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "2")
-    environ.setdefault(MLFLOW_HTTP_REQUEST_TIMEOUT.name, "30")
+    limit_retries()
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it reports every table that it makes
     logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)
     uri = tracking_uri(params)
     try:
-        with _alone_at(uri):
-            if started is not None:
-                tracker = _reopen_run(uri, started, unsent_dir)
-            else:
-                tracker = _open_new_run(uri, params, data_sha256, unsent_dir)
+        if started is not None:
+            tracker = _reopen_run(uri, started, unsent_dir)
+        else:
+            tracker = _open_new_run(uri, params, data_sha256, unsent_dir)
     except Exception as error:  # whatever a tracking store can raise: all of it is the address or the name
         reason = (str(error).splitlines() or [type(error).__name__])[0].replace(uri, without_credentials(uri))
         raise ParamsError(
@@ -173,9 +186,11 @@ def _alone_at(uri: str) -> AbstractContextManager[None]:
 def _reopen_run(uri: str, started: Mapping[str, Any], unsent_dir: Path) -> RunTracker:
     """Go on with a run where it was begun; if the server is away, its records wait."""
     run_id, experiment_id = started["run_id"], started["experiment_id"]
-    client = MlflowClient(LOCAL_STORE if started["tracking_uri"] == LOCAL_STORE else uri)
+    uri = store_of(started, uri)
+    client = MlflowClient(uri)
     try:
-        client.get_run(run_id)
+        with _alone_at(uri):
+            client.get_run(run_id)
         client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
     except Exception as error:
         if not _is_server_away(uri, error):
@@ -186,8 +201,7 @@ def _reopen_run(uri: str, started: Mapping[str, Any], unsent_dir: Path) -> RunTr
 def _open_new_run(uri: str, params: Params, data_sha256: str, unsent_dir: Path) -> RunTracker:
     """Begin a run, in the local store if the server is away."""
     try:
-        client = MlflowClient(uri)
-        experiment_id, run_id = _create_run(client, params, data_sha256)
+        client, experiment_id, run_id = _create_run(uri, params, data_sha256)
         deliver_left_behind(client, unsent_dir)
     except Exception as error:
         if not _is_server_away(uri, error):
@@ -196,20 +210,21 @@ def _open_new_run(uri: str, params: Params, data_sha256: str, unsent_dir: Path) 
             "MLflow at %s cannot be reached: this run is recorded in %s", without_credentials(uri), LOCAL_STORE
         )
         uri = LOCAL_STORE
-        client = MlflowClient(uri)
-        experiment_id, run_id = _create_run(client, params, data_sha256)
+        client, experiment_id, run_id = _create_run(uri, params, data_sha256)
     tracker = RunTracker(Outbox(client, run_id, unsent_dir / run_id), run_id, experiment_id, uri)
     tracker.log_params(training_params(params))
     return tracker
 
 
-def _create_run(client: MlflowClient, params: Params, data_sha256: str) -> tuple[str, str]:
+def _create_run(uri: str, params: Params, data_sha256: str) -> tuple[MlflowClient, str, str]:
     name = params.train.experiment_name
-    experiment = client.get_experiment_by_name(name)
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
+    with _alone_at(uri):
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(name)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
     # MLflow would draw a name from the generator that the training has seeded: the same for every run.
     run = client.create_run(experiment_id, run_name=time.strftime("%Y-%m-%d %H:%M:%S"), tags=_tags(data_sha256))
-    return experiment_id, run.info.run_id
+    return client, experiment_id, run.info.run_id
 
 
 def _is_server_away(uri: str, error: BaseException | None) -> bool:

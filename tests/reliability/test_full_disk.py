@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tiny_training import tiny_params, write_store
 
-from defects_in_welds.output_folder import replaced_folder
+from defects_in_welds.output_folder import replaced_folder, reserved
 from defects_in_welds.params import UserError
 from defects_in_welds.training.run_training import train
 
@@ -54,6 +54,12 @@ def test_a_file_that_grows_too_large_leaves_the_old_folder(tmp_path):
         write(tmp_path / "out", bytes(5000))
     assert (tmp_path / "out/file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_place_that_cannot_be_reserved_is_named(tmp_path):
+    with largest_file(0), pytest.raises(UserError, match=r"out: cannot be written: "), reserved(tmp_path / "out"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_rights_is_named(tmp_path, monkeypatch):

@@ -135,16 +135,23 @@ def test_a_server_that_is_away_from_the_start_has_a_local_stand_in(server, caplo
 
 
 class Store:
-    """Takes metrics when it is there."""
+    """Takes metrics when it is there, of all steps but those that it refuses."""
 
-    def __init__(self):
+    def __init__(self, refused=()):
         self.is_there = False
+        self.refused = refused
         self.steps = []
 
-    def log_batch(self, run_id, metrics):
+    def get_run(self, run_id):
         if not self.is_there:
             raise MlflowException("API request to http://user:secret@host failed")
-        self.steps += [metric.step for metric in metrics]
+
+    def log_batch(self, run_id, metrics):
+        self.get_run(run_id)
+        for metric in metrics:
+            if metric.step in self.refused:
+                raise MlflowException("no such thing")
+            self.steps.append(metric.step)
 
 
 def record(step: int) -> dict:
@@ -167,16 +174,41 @@ def test_a_store_that_is_away_is_reported_once_and_not_asked_at_every_step(tmp_p
     ]
 
 
-def test_what_waits_survives_a_kill_also_in_mid_line(tmp_path):
+def test_what_a_store_refuses_holds_nothing_up(tmp_path, caplog):
+    store = Store(refused=(1, 3))
+    store.is_there = True
+    outbox_ = Outbox(store, "run", tmp_path / "run")
+    for step in range(5):
+        outbox_.add(record(step))
+    assert store.steps == [0, 2, 4]
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "MLflow does not take the records of run run (MlflowException): what it refuses stays in "
+        f"{tmp_path}/run, and the next training tries again"
+    ]
+    store.refused = (3,)
+    assert not Outbox(store, "run", tmp_path / "run").deliver()
+    assert store.steps == [0, 2, 4, 1]
+    assert len(list((tmp_path / "run").iterdir())) == 1
+    store.refused = ()
+    outbox.deliver_left_behind(store, tmp_path)
+    assert store.steps == [0, 2, 4, 1, 3]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_waits_survives_a_kill_also_while_it_is_written(tmp_path):
     store = Store()
     waiting = Outbox(store, "run", tmp_path / "run")
     for step in range(3):
         waiting.add(record(step))
-    file = tmp_path / "run" / outbox.RECORDS_NAME
-    file.write_text(file.read_text()[:-5])
+    last = max((tmp_path / "run").iterdir())
+    last.rename(last.with_suffix(".partial"))
+    (last.with_suffix(".partial") / "record.json").write_text('{"metr')
+    waiting = Outbox(store, "run", tmp_path / "run")
+    waiting.add(record(2))  # of the step that a resumed training does again
     store.is_there = True
     assert Outbox(store, "run", tmp_path / "run").deliver()
-    assert store.steps == [0, 1]  # the third is that of the step that a resumed training does again
+    assert store.steps == [0, 1, 2]
+    assert not list(tmp_path.iterdir())
 
 
 def test_records_wait_in_memory_where_they_cannot_be_written(tmp_path, caplog):

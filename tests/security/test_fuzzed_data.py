@@ -371,6 +371,16 @@ def test_a_manifest_with_an_impossible_tile_is_broken(tmp_path, store, tile):
         TensorStore.open(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["img_size", "format_version", "films"])
+def test_a_manifest_quotes_no_value_without_end(tmp_path, store, key):
+    content = json.loads((store / MANIFEST_NAME).read_bytes())
+    content[key] = [{"split": "x" * 10**6, "annotations": []}] if key == "films" else "x" * 10**6
+    (tmp_path / MANIFEST_NAME).write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"manifest\.json: (broken|prepared by another version)") as error:
+        TensorStore.open(tmp_path)
+    assert len(str(error.value)) < len(str(tmp_path)) + 400
+
+
 @pytest.mark.parametrize(
     "shape", ["(4, 32,nan,", "(4, 32, 32", "[(((", "'''", "(4, -32, 32)", "9" * 5000, "(4,) * 9**9"]
 )

@@ -198,7 +198,7 @@ def test_records_that_wait_for_a_server_hold_no_secret(secretive, capfd, caplog)
     with tracked_run(load_params(), "", started, secretive / "unsent") as tracker:
         tracker.log_metrics({"loss": 1.0})
     written = assert_unseen(secretive, *capfd.readouterr(), caplog.text)
-    assert secretive / "unsent" / tracker.run_id / "records.jsonl" in written
+    assert secretive / "unsent" / tracker.run_id / "00000000/record.json" in written
 
 
 def test_the_records_of_a_training_hold_no_secret(secretive, monkeypatch, capfd, caplog):

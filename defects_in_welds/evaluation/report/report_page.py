@@ -22,7 +22,7 @@ from defects_in_welds.evaluation.report.figures import make_figures, size_name_a
 from defects_in_welds.evaluation.report.film_pictures import STYLES
 from defects_in_welds.evaluation.report.gallery import OUTCOMES, draw_items, draw_worst_films, list_items
 from defects_in_welds.evaluation.report.verdict import count, notices, percent, three_digits, verdict
-from defects_in_welds.output_folder import replaced_folder
+from defects_in_welds.output_folder import read_together, replaced_folder
 from defects_in_welds.params import Params
 
 PAGE_FOLDER = "page"
@@ -47,24 +47,27 @@ def write_report(params: Params, prepared_dir: Path, model_dir: Path, evaluation
     Raises:
         DataError: If what an earlier stage should have written is missing or does not belong together, or if the table
             of acceptance limits cannot be used.
+        UserError: If another run replaces a folder that is read.
     """
     settings = params.report
-    store = TensorStore.open(prepared_dir)
-    run = read_run(model_dir)
-    metrics = read_metrics(evaluation_dir)
+    with read_together(prepared_dir, model_dir, evaluation_dir):
+        store = TensorStore.open(prepared_dir)
+        run = read_run(model_dir)
+        metrics = read_metrics(evaluation_dir)
+        table = _read_matches(evaluation_dir / "matches")
+        findings = _count_findings(prepared_dir / CHECKS_NAME)
+        figures = make_figures(evaluation_dir / "plots", metrics)
     if metrics["run_id"] != run["run_id"]:
         raise DataError(
             f"{evaluation_dir}: another model was measured than {model_dir} holds; run `dvc repro evaluate` or "
             "`python -m defects_in_welds evaluate`"
         )
-    table = _read_matches(evaluation_dir / "matches")
     min_score = metrics["operating_point"]["min_score"]
     limits = None
     if settings.acceptance is not None:
         limits = read_limits(Path(settings.acceptance), store.manifest.defect_classes)
     items = list_items(table, min_score)
     shown = items.head(settings.gallery_items)
-    figures = make_figures(evaluation_dir / "plots", metrics)
     page = (
         _environment()
         .get_template("report.html.jinja")
@@ -85,7 +88,7 @@ def write_report(params: Params, prepared_dir: Path, model_dir: Path, evaluation
             if limits is None
             else _acceptance(table, limits, min_score, Path(settings.acceptance or "")),
             data=_data_card(store.manifest),
-            findings=_count_findings(prepared_dir / CHECKS_NAME),
+            findings=findings,
             run=run,
             versions={"Python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         )
