@@ -15,8 +15,8 @@ import numpy as np
 from records import record
 from scipy.special import expit, logit, ndtr, ndtri
 
-from defects_in_welds.evaluation.pod import PodFit, PodRefusal, fit_pod
-from defects_in_welds.evaluation.signal_pod import fit_signal
+from defects_in_welds.evaluation.pod.hit_miss import PodFit, PodRefusal, fit_pod
+from defects_in_welds.evaluation.pod.signal_response import fit_signal
 
 A90_MM = 2.5
 DESIGNS = {"wide": (0.3, 6.0, 1.2), "steep": (0.3, 3.0, 2.0)}  # least and largest size and a50, in mm

@@ -93,7 +93,7 @@ def reserved(path: Path, *, is_awaited: bool = False) -> Iterator[None]:
         is_awaited: Whether to wait for another run that has reserved it.
 
     Raises:
-        UserError: If another run has reserved it and is not waited for, or there is no space or no right to write there.
+        UserError: If another run has reserved it and is not waited for, or there is no space or no right to reserve it.
     """
     target = path.resolve()
     name = target.with_name(f".{target.name}.lock")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from defects_in_welds.evaluation.coco_map import RECALLS, CocoMetrics
 from defects_in_welds.evaluation.measures import FilmMeasures, of_class
-from defects_in_welds.evaluation.pod import PodFit
+from defects_in_welds.evaluation.pod.hit_miss import PodFit
 
 POD_POINTS = 101
 

@@ -17,7 +17,7 @@ from defects_in_welds.evaluation.error_types import ErrorMeasure, measure_errors
 from defects_in_welds.evaluation.film_results import FilmResult, to_coco
 from defects_in_welds.evaluation.froc import Froc, froc, recall_at
 from defects_in_welds.evaluation.matching import MatchTable, match
-from defects_in_welds.evaluation.pod import Link, PodFit, PodRefusal, fit_pod
+from defects_in_welds.evaluation.pod.hit_miss import Link, PodFit, PodRefusal, fit_pod
 from defects_in_welds.params import EvaluateParams
 from defects_in_welds.taxonomy import ALL, iso_6520_1_number
 

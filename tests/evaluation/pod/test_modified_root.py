@@ -6,7 +6,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit, ndtr, ndtri
 from scipy.stats import norm
 
-from defects_in_welds.evaluation.pod import PodFit, fit_pod
+from defects_in_welds.evaluation.pod.hit_miss import PodFit, fit_pod
 
 LINKS = ("logit", "probit")
 DISTRIBUTION = {"logit": expit, "probit": ndtr}

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from defects_in_welds.evaluation.pod_likelihood import Likelihood, log_distribution, log_distribution_slope
+from defects_in_welds.evaluation.pod.likelihood import Likelihood, log_distribution, log_distribution_slope
 
 _NEAREST = 0.02
 """Least distance from the best curve, in standard errors: at the curve itself r* is 0 / 0."""

@@ -15,9 +15,9 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit, ndtr, ndtri
 from scipy.stats import chi2, norm
 
-from defects_in_welds.evaluation.modified_root import ModifiedRoot
-from defects_in_welds.evaluation.pod import PodRefusal, choose_link, fit_pod
-from defects_in_welds.evaluation.signal_pod import fit_signal
+from defects_in_welds.evaluation.pod.hit_miss import PodRefusal, choose_link, fit_pod
+from defects_in_welds.evaluation.pod.modified_root import ModifiedRoot
+from defects_in_welds.evaluation.pod.signal_response import fit_signal
 
 LINKS = ("logit", "probit")
 DISTRIBUTION = {"logit": expit, "probit": ndtr}

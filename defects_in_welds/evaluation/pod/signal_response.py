@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, nctdtr, nctdtrinc, ndtr
 from scipy.stats import chi2, norm, shapiro
 
-from defects_in_welds.evaluation.pod import (
+from defects_in_welds.evaluation.pod.hit_miss import (
     SMALL_P,
     PodCurve,
     PodRefusal,
@@ -32,7 +32,7 @@ from defects_in_welds.evaluation.pod import (
     refuse_far_a90,
     refuse_sample,
 )
-from defects_in_welds.evaluation.pod_likelihood import (
+from defects_in_welds.evaluation.pod.likelihood import (
     LOG_ROOT_2_PI,
     LogScale,
     climb,

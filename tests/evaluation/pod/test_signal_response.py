@@ -13,8 +13,8 @@ from scipy.optimize import minimize
 from scipy.special import ndtri
 from scipy.stats import nct, norm
 
-from defects_in_welds.evaluation.pod import PodRefusal
-from defects_in_welds.evaluation.signal_pod import CENSORED_CAUTION, fit_signal
+from defects_in_welds.evaluation.pod.hit_miss import PodRefusal
+from defects_in_welds.evaluation.pod.signal_response import CENSORED_CAUTION, fit_signal
 
 # Examples 1 and 2: sizes, and the signals of tests A to D; example 1 is test B.
 SIZES = """6 6 7 7 7 8 8 8 9 9 9 9 10 10 10 10 11 11 12 12 12 12 13 13 13 13 13 13 14 14 14 14 14 15 15 15 15 15 15

@@ -1,4 +1,4 @@
-"""Probability of detection by flaw size from hits and misses, after MIL-HDBK-1823A; from signals in `signal_pod`.
+"""Probability of detection by flaw size from hits and misses, after MIL-HDBK-1823A; from signals in `signal_response`.
 
 The probability of a hit is F(b0 + b1 ln a), where F is the logistic or the normal distribution function. Fitted are a50
 and a90, the sizes found with a probability of 50 and 90 %, and a90/95, the upper confidence bound of a90. The bound
@@ -39,8 +39,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from scipy.stats import chi2, rankdata
 
-from defects_in_welds.evaluation.modified_root import ModifiedRoot
-from defects_in_welds.evaluation.pod_likelihood import (
+from defects_in_welds.evaluation.pod.likelihood import (
     Likelihood,
     LogScale,
     Region,
@@ -48,7 +47,8 @@ from defects_in_welds.evaluation.pod_likelihood import (
     maximise,
     quantile_of,
 )
-from defects_in_welds.evaluation.pod_likelihood import Link as Link
+from defects_in_welds.evaluation.pod.likelihood import Link as Link
+from defects_in_welds.evaluation.pod.modified_root import ModifiedRoot
 
 Bound = Literal["modified root", "likelihood ratio", "penalised likelihood ratio"]
 
