@@ -23,7 +23,7 @@ from numpy.lib import format as npy_format
 from defects_in_welds.data.annotation import NOT_MEASURED, DataError, Measures, Split
 from defects_in_welds.data.grey_levels import to_unit_float32
 from defects_in_welds.output_folder import read_together, replaced_folder
-from defects_in_welds.params import is_count
+from defects_in_welds.params.checks import is_count
 
 FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"

@@ -24,6 +24,7 @@ from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.model.weights import load_start_weights
 from defects_in_welds.params import ParamsError, load_params
 from defects_in_welds.training import tracking
+from defects_in_welds.training.environment import environment
 from defects_in_welds.training.run_training import _fingerprint, _run_record
 from defects_in_welds.training.tracking import tracked_run
 
@@ -209,7 +210,7 @@ def test_the_records_of_a_training_hold_no_secret(secretive, monkeypatch, capfd,
     params = load_params([f"model.weights='{WEIGHTS}'", f"train.tracking_uri={SERVER}"])
     with tracked_run(params, "0" * 64) as tracker:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", SERVER)
-        record = _run_record(params, store.manifest, tracker, best_map=None, epochs=1)
+        record = _run_record(params, store.manifest, tracker, best_map=None, epochs=1, ran_on=environment())
         started = _fingerprint(params, store.manifest)
         (secretive / "run.json").write_text(json.dumps([record, started]))
         spec = InputSpec(64, 0.5, 0.2)
