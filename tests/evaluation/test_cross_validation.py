@@ -17,7 +17,9 @@ def trained(artifacts, params, monkeypatch):
     """The stores that models were trained on; the model is an oracle all the same."""
     stores = []
     monkeypatch.setattr(
-        cross_validation, "train", lambda params, prepared, model, training: stores.append(TensorStore.open(prepared))
+        cross_validation,
+        "train",
+        lambda params, prepared, model, training, unsent: stores.append(TensorStore.open(prepared)),
     )
     params.evaluate.false_calls_per_metre = 200
     # The films hold noise alone, that of one generator: no two look the same.
