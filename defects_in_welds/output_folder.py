@@ -22,7 +22,6 @@ _NOT_WRITABLE = {
     errno.EACCES: "ask for the right to write there, or write elsewhere",
     errno.EPERM: "ask for the right to write there, or write elsewhere",
 }
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES)
 
 # Of Linux's renameat2.
@@ -64,29 +63,27 @@ def replaced_file(path: Path) -> Iterator[Path]:
     """Give a file name to write under, which takes the place of the old file when everything went well.
 
     Args:
-        path: File to write; its folder is made where it is missing.
+        path: File to write; its folder is made where it is missing, and a link to a file stays a link.
 
     Yields:
         The temporary name, beside it.
-
-    Raises:
-        UserError: If there is no space or no right to write there.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    target = path.resolve()
+    partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def reserved(path: Path, *, is_awaited: bool = False) -> Iterator[None]:
     """Keep other runs from writing a file or folder.
 
-    The system frees the place when a run ends in whatever way. A process does not wait for itself.
+    The system frees the place when a run ends in whatever way. A process does not wait for itself, and must not reserve
+    a place twice: the first to leave would free it.
 
     Args:
         path: What is going to be written.
@@ -98,7 +95,6 @@ def reserved(path: Path, *, is_awaited: bool = False) -> Iterator[None]:
     target = path.resolve()
     name = target.with_name(f".{target.name}.lock")
     with write_errors(path):
-        target.parent.mkdir(parents=True, exist_ok=True)
         lock = _locked(name, path, is_awaited)
     try:
         with write_errors(path):
@@ -107,7 +103,8 @@ def reserved(path: Path, *, is_awaited: bool = False) -> Iterator[None]:
             lock.flush()
         yield
     finally:
-        name.unlink(missing_ok=True)
+        with suppress(OSError):  # rights that are gone: the lock is freed all the same
+            name.unlink()
         with suppress(OSError):  # what a full disk has not taken is tried again
             lock.close()
 
@@ -177,12 +174,12 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def _is_of_writing(error: OSError, path: Path) -> bool:
-    """Tell whether an error comes from writing a path, its temporary neighbours or its parents; not from reading."""
-    if error.errno in _NO_SPACE or not isinstance(error.filename, str):
+    """Tell whether an error is of a path, its temporary neighbours or parents that are missing; not of what is read."""
+    if not isinstance(error.filename, str):  # as of a file that was open already
         return True
     file, target = Path(error.filename).resolve(), path.resolve()
-    if file == target or file in target.parents:
-        return True
+    if file in target.parents:
+        return not os.path.exists(file)  # noqa: PTH110 - pathlib's raises where one may not look
     beside = file.relative_to(target.parent).parts[0] if target.parent in file.parents else ""
     return beside == target.name or beside.startswith(f".{target.name}.")
 
@@ -194,7 +191,11 @@ def _locked(name: Path, path: Path, is_awaited: bool) -> TextIO:
         UserError: If another run holds it and is not waited for.
     """
     while True:
-        lock = name.open("a+", encoding="ascii")
+        name.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = name.open("a+", encoding="ascii")
+        except FileNotFoundError:  # another process has removed the empty folder
+            continue
         try:
             _lock(lock.fileno(), is_awaited)
         except OSError:

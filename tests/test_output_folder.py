@@ -107,9 +107,9 @@ def test_an_error_of_reading_is_not_blamed_on_writing(tmp_path):
         raise OSError(errno.EACCES, "Permission denied", str(folder / "film.tif"))
 
 
-@pytest.mark.parametrize("name", [".", "out", "out/deep/file", ".out.lock"])
+@pytest.mark.parametrize("name", ["missing", "missing/out", "missing/out/deep/file", "missing/.out.lock"])
 def test_what_is_part_of_the_output_is_of_writing(tmp_path, name):
-    with pytest.raises(UserError, match="out: cannot be written"), write_errors(tmp_path / "out"):
+    with pytest.raises(UserError, match="out: cannot be written"), write_errors(tmp_path / "missing/out"):
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / name))
 
 

@@ -55,7 +55,7 @@ def cross_validate(params: Params, prepared_dir: Path, out_dir: Path) -> dict[st
     store = TensorStore.open(prepared_dir)
     settings = params.evaluate
     work_dir = out_dir.with_name(f"{out_dir.name}_folds")
-    unsent_dir = out_dir.parent / UNSENT_NAME  # that of all trainings: the next one sends what waits
+    unsent_dir = out_dir.parent / UNSENT_NAME  # that of ordinary trainings: the next one sends what waits
     films, tiles = store.manifest, tiles_as_films(store.manifest)
     group_of = _groups_of_welds(store, params.prepare.near_duplicate_correlation)
     by_group = draw_folds(list(group_of.values()), settings.folds, settings.seed)

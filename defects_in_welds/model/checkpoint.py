@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
-from defects_in_welds.output_folder import replaced_file
+from defects_in_welds.output_folder import replaced_file, write_errors
 from defects_in_welds.params import ModelParams, UserError, without_credentials
 
 FORMAT = "defects-in-welds checkpoint"
@@ -66,7 +66,7 @@ def save_checkpoint(
         "state_dict": dict(detector.state_dict()),
         "extra": dict(extra),
     }
-    with replaced_file(path) as partial:
+    with write_errors(path), replaced_file(path) as partial:
         # By way of the memory: on a full disk, PyTorch's own writing ends in an error that does not say so.
         content_bytes = io.BytesIO()
         torch.save(content, content_bytes)
@@ -91,7 +91,7 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Mo
     try:
         detector.load_state_dict(checkpoint.state_dict)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: {str(error).splitlines()[-1].strip()}; {_REMEDY}") from None
+        raise CheckpointError(f"{path}: {str(error).splitlines()[-1].strip()[:200]}; {_REMEDY}") from None
     return detector.eval().to(device), checkpoint
 
 
@@ -105,7 +105,7 @@ def _read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: no checkpoint of ours; {_REMEDY}")
     version = content.get("format_version")
-    if version != FORMAT_VERSION:
+    if not isinstance(version, int) or version != FORMAT_VERSION:
         found = f"format {version!s:.40}, not {FORMAT_VERSION}"
         raise CheckpointError(f"{path}: written by another version ({found}); {_REMEDY}")
     try:
@@ -117,4 +117,4 @@ def _read_checkpoint(path: Path) -> Checkpoint:
             extra=content["extra"],
         )
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: broken ({type(error).__name__}: {error}); {_REMEDY}") from None
+        raise CheckpointError(f"{path}: broken ({type(error).__name__}: {error!s:.200}); {_REMEDY}") from None

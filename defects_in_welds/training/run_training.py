@@ -68,9 +68,8 @@ def train(
         params: All parameters; ``augmentation``, ``model``, ``train`` and ``trainer`` are read.
         prepared_dir: Prepared data.
         model_dir: Folder that gets ``best.ckpt`` and ``run.json``, both or neither.
-        training_dir: Folder for the state to resume from.
-        unsent_dir: Folder for records that MLflow does not take; None: ``unsent`` beside the state, which a new
-            training empties.
+        training_dir: Folder for the state to resume from, which a new training empties.
+        unsent_dir: Folder for records that MLflow does not take; None: ``unsent`` beside that of the state.
 
     Returns:
         The best checkpoint's path.

@@ -5,7 +5,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from os import environ
 from pathlib import Path
@@ -37,13 +37,14 @@ def tracking_uri(params: Params) -> str:
 
 
 def store_of(run: Mapping[str, Any], uri: str) -> str:
-    """Find the store that holds a run: the local one if that is where it was begun.
+    """Find the store that holds a run: the local one if that is where it was begun, and it is still there.
 
     Args:
         run: The run's ``tracking_uri``, as it was noted when it began, without credentials.
         uri: The store that is in use now.
     """
-    return LOCAL_STORE if run["tracking_uri"] == LOCAL_STORE else uri
+    is_local = run["tracking_uri"] == LOCAL_STORE and Path(LOCAL_STORE.removeprefix("sqlite:///")).is_file()
+    return LOCAL_STORE if is_local else uri
 
 
 def limit_retries() -> None:
@@ -126,7 +127,7 @@ class RunTracker(Logger):
     def close(self, status: str) -> None:
         """Record how the run ended, and try once more to send what waits."""
         self._outbox.add({"status": (status, int(time.time() * 1000))})
-        self._outbox.deliver()
+        self._outbox.deliver_all()
 
 
 def metric_name(name: str) -> str:
@@ -165,15 +166,18 @@ def tracked_run(
         raise ParamsError(
             f"params: train.experiment_name, train.tracking_uri or MLFLOW_TRACKING_URI cannot be used: {reason}"
         ) from None
-    try:
-        yield tracker
-    except (KeyboardInterrupt, SystemExit):
-        tracker.close(RunStatus.to_string(RunStatus.KILLED))
-        raise
-    except BaseException:
-        tracker.close(RunStatus.to_string(RunStatus.FAILED))
-        raise
-    tracker.close(RunStatus.to_string(RunStatus.FINISHED))
+    with reserved(unsent_dir / tracker.run_id):  # another training would send what waits, and remove it
+        try:
+            yield tracker
+        except (KeyboardInterrupt, SystemExit):
+            tracker.close(RunStatus.to_string(RunStatus.KILLED))
+            raise
+        except BaseException:
+            tracker.close(RunStatus.to_string(RunStatus.FAILED))
+            raise
+        tracker.close(RunStatus.to_string(RunStatus.FINISHED))
+    with suppress(OSError):  # something waits there
+        unsent_dir.rmdir()
 
 
 def _alone_at(uri: str) -> AbstractContextManager[None]:
@@ -187,22 +191,25 @@ def _reopen_run(uri: str, started: Mapping[str, Any], unsent_dir: Path) -> RunTr
     """Go on with a run where it was begun; if the server is away, its records wait."""
     run_id, experiment_id = started["run_id"], started["experiment_id"]
     uri = store_of(started, uri)
-    client = MlflowClient(uri)
+    with _alone_at(uri):
+        client = MlflowClient(uri)
+    outbox = Outbox(client, run_id, unsent_dir / run_id)
+    outbox.drop_status()
     try:
-        with _alone_at(uri):
-            client.get_run(run_id)
+        client.get_run(run_id)
         client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
     except Exception as error:
         if not _is_server_away(uri, error):
             raise
-    return RunTracker(Outbox(client, run_id, unsent_dir / run_id), run_id, experiment_id, started["tracking_uri"])
+    else:
+        deliver_left_behind(client, unsent_dir)
+    return RunTracker(outbox, run_id, experiment_id, started["tracking_uri"])
 
 
 def _open_new_run(uri: str, params: Params, data_sha256: str, unsent_dir: Path) -> RunTracker:
     """Begin a run, in the local store if the server is away."""
     try:
         client, experiment_id, run_id = _create_run(uri, params, data_sha256)
-        deliver_left_behind(client, unsent_dir)
     except Exception as error:
         if not _is_server_away(uri, error):
             raise
@@ -211,6 +218,7 @@ def _open_new_run(uri: str, params: Params, data_sha256: str, unsent_dir: Path) 
         )
         uri = LOCAL_STORE
         client, experiment_id, run_id = _create_run(uri, params, data_sha256)
+    deliver_left_behind(client, unsent_dir)
     tracker = RunTracker(Outbox(client, run_id, unsent_dir / run_id), run_id, experiment_id, uri)
     tracker.log_params(training_params(params))
     return tracker

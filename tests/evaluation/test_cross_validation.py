@@ -13,14 +13,15 @@ NAMES = tuple(f"{letter}.png" for letter in "abcdef")
 
 
 @pytest.fixture
-def trained(artifacts, params, monkeypatch):
+def trained(artifacts, params, monkeypatch, tmp_path):
     """The stores that models were trained on; the model is an oracle all the same."""
     stores = []
-    monkeypatch.setattr(
-        cross_validation,
-        "train",
-        lambda params, prepared, model, training, unsent: stores.append(TensorStore.open(prepared)),
-    )
+
+    def train(params, prepared, model, training, unsent):
+        stores.append(TensorStore.open(prepared))
+        assert unsent == tmp_path / "unsent"  # one for all folds, where the next training looks
+
+    monkeypatch.setattr(cross_validation, "train", train)
     params.evaluate.false_calls_per_metre = 200
     # The films hold noise alone, that of one generator: no two look the same.
     artifacts.prepare(*((name, Split.TRAIN, FLAWS) for name in NAMES))

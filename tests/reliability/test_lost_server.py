@@ -109,7 +109,7 @@ def test_no_record_is_lost_when_the_server_dies_and_comes_back(server, caplog):
     server.start()
     with tracked_run(load_params(), "", unsent_dir=UNSENT) as other:
         log_steps(other, 1)
-    assert not list(UNSENT.iterdir())
+    assert not UNSENT.exists()
     assert steps_of(client, tracker.run_id) == [1, 2, 3, 4, 5]
     found = client.get_run(tracker.run_id)
     assert found.info.status == "FINISHED"
@@ -135,38 +135,55 @@ def test_a_server_that_is_away_from_the_start_has_a_local_stand_in(server, caplo
 
 
 class Store:
-    """Takes metrics when it is there, of all steps but those that it refuses."""
+    """Takes metrics and the end of a run when it is there, but for what it refuses: steps, and words of an end."""
 
-    def __init__(self, refused=()):
-        self.is_there = False
+    def __init__(self, *refused):
+        self.is_there = True
         self.refused = refused
-        self.steps = []
+        self.taken = []
 
     def get_run(self, run_id):
         if not self.is_there:
             raise MlflowException("API request to http://user:secret@host failed")
 
     def log_batch(self, run_id, metrics):
-        self.get_run(run_id)
         for metric in metrics:
-            if metric.step in self.refused:
-                raise MlflowException("no such thing")
-            self.steps.append(metric.step)
+            self._take(metric.step)
+
+    def set_terminated(self, run_id, status, end_ms):
+        self._take(status)
+
+    def _take(self, record):
+        self.get_run("run")
+        if record in self.refused:
+            raise MlflowException("no such thing")
+        self.taken.append(record)
 
 
 def record(step: int) -> dict:
     return {"metrics": [("loss", 0.5, 1000 + step, step)]}
 
 
-def test_a_store_that_is_away_is_reported_once_and_not_asked_at_every_step(tmp_path, caplog, monkeypatch):
-    store = Store()
-    waiting = Outbox(store, "run", tmp_path / "run")
-    for step in range(3):
+def fill(waiting: Outbox, *steps: int) -> None:
+    for step in steps:
         waiting.add(record(step))
-        store.is_there = True  # the pause is not over
-    assert store.steps == []
+
+
+@pytest.fixture
+def away() -> Store:
+    store = Store()
+    store.is_there = False
+    return store
+
+
+def test_a_store_that_is_away_is_reported_once_and_not_asked_at_every_step(tmp_path, caplog, away):
+    waiting = Outbox(away, "run", tmp_path / "run")
+    fill(waiting, 0)
+    away.is_there = True
+    fill(waiting, 1, 2)  # the pause is not over
+    assert away.taken == []
     assert waiting.deliver()
-    assert store.steps == [0, 1, 2]
+    assert away.taken == [0, 1, 2]
     assert not (tmp_path / "run").exists()
     assert [entry.getMessage() for entry in caplog.records] == [
         "MLflow does not take the records of run run (MlflowException): they wait in "
@@ -175,48 +192,119 @@ def test_a_store_that_is_away_is_reported_once_and_not_asked_at_every_step(tmp_p
 
 
 def test_what_a_store_refuses_holds_nothing_up(tmp_path, caplog):
-    store = Store(refused=(1, 3))
-    store.is_there = True
-    outbox_ = Outbox(store, "run", tmp_path / "run")
-    for step in range(5):
-        outbox_.add(record(step))
-    assert store.steps == [0, 2, 4]
+    store = Store(1, 3)
+    fill(Outbox(store, "run", tmp_path / "run"), *range(5))
+    assert store.taken == [0, 2, 4]
     assert [entry.getMessage() for entry in caplog.records] == [
         "MLflow does not take the records of run run (MlflowException): what it refuses stays in "
-        f"{tmp_path}/run, and the next training tries again"
+        f"{tmp_path}/run, and later trainings try again"
     ]
     store.refused = (3,)
     assert not Outbox(store, "run", tmp_path / "run").deliver()
-    assert store.steps == [0, 2, 4, 1]
+    assert store.taken == [0, 2, 4, 1]
     assert len(list((tmp_path / "run").iterdir())) == 1
     store.refused = ()
     outbox.deliver_left_behind(store, tmp_path)
-    assert store.steps == [0, 2, 4, 1, 3]
+    assert store.taken == [0, 2, 4, 1, 3]
     assert not list(tmp_path.iterdir())
 
 
-def test_what_waits_survives_a_kill_also_while_it_is_written(tmp_path):
-    store = Store()
+def test_a_store_that_was_away_for_a_moment_is_asked_again_at_the_end(tmp_path):
+    store = Store(1)
     waiting = Outbox(store, "run", tmp_path / "run")
-    for step in range(3):
-        waiting.add(record(step))
+    fill(waiting, 0, 1, 2)
+    store.refused = ()
+    waiting.deliver_all()
+    assert store.taken == [0, 2, 1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_goes_on_is_not_ended_by_what_waits(tmp_path, away):
+    Outbox(away, "run", tmp_path / "run").add({"status": ("KILLED", 1)})
+    resumed = Outbox(away, "run", tmp_path / "run")
+    resumed.drop_status()
+    away.is_there = True
+    fill(resumed, 1)
+    assert away.taken == [1]
+
+
+def test_an_end_that_was_refused_does_not_undo_a_later_one(tmp_path):
+    store = Store("KILLED")
+    waiting = Outbox(store, "run", tmp_path / "run")
+    waiting.add({"status": ("KILLED", 1)})
+    waiting.add({"status": ("FINISHED", 2)})
+    store.refused = ()
+    outbox.deliver_left_behind(store, tmp_path)
+    assert store.taken == ["FINISHED"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_waits_survives_a_kill_also_while_it_is_written(tmp_path, away):
+    fill(Outbox(away, "run", tmp_path / "run"), 0, 1, 2)
     last = max((tmp_path / "run").iterdir())
-    last.rename(last.with_suffix(".partial"))
-    (last.with_suffix(".partial") / "record.json").write_text('{"metr')
-    waiting = Outbox(store, "run", tmp_path / "run")
-    waiting.add(record(2))  # of the step that a resumed training does again
-    store.is_there = True
-    assert Outbox(store, "run", tmp_path / "run").deliver()
-    assert store.steps == [0, 1, 2]
+    half = last.rename(last.with_suffix(".partial"))
+    (half / "record.json").write_text('{"metr')
+    fill(Outbox(away, "run", tmp_path / "run"), 2)  # a resumed training does the step again
+    away.is_there = True
+    assert Outbox(away, "run", tmp_path / "run").deliver()
+    assert away.taken == [0, 1, 2]
     assert not list(tmp_path.iterdir())
 
 
-def test_records_wait_in_memory_where_they_cannot_be_written(tmp_path, caplog):
-    store = Store()
+def test_a_kill_while_what_was_sent_is_removed_stops_no_later_training(tmp_path, away):
+    fill(Outbox(away, "run", tmp_path / "run"), 0, 1)
+    (tmp_path / "run/00000000").rename(tmp_path / "run/00000000.sent")
+    (tmp_path / "run/00000000.sent/record.json").unlink()
+    away.is_there = True
+    outbox.deliver_left_behind(away, tmp_path)
+    assert away.taken == [1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_record_stops_no_other(tmp_path, away):
+    fill(Outbox(away, "run", tmp_path / "run"), 0, 1)
+    (tmp_path / "run/00000000/record.json").write_text("{")
+    away.is_there = True
+    outbox.deliver_left_behind(away, tmp_path)
+    assert away.taken == [1]
+    assert (tmp_path / "run/00000000").is_dir()
+
+
+def test_what_others_keep_in_the_folder_stays(tmp_path, caplog):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/records.jsonl").write_text("of another version")
+    caplog.set_level(logging.INFO)
+    outbox.deliver_left_behind(Store(), tmp_path)
+    assert (tmp_path / "run/records.jsonl").is_file()
+    assert not caplog.records
+
+
+def test_the_records_of_a_training_that_is_at_work_are_left_to_it(tmp_path, away):
+    fill(Outbox(away, "run", tmp_path / "run"), 0)
+    hold = (
+        "import pathlib, sys\n"
+        "from defects_in_welds.output_folder import reserved\n"
+        f"with reserved(pathlib.Path({str(tmp_path / 'run')!r})):\n"
+        "    print('at work', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    away.is_there = True
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as training:
+        assert training.stdout.readline() == b"at work\n"
+        outbox.deliver_left_behind(away, tmp_path)
+        assert away.taken == []
+        training.stdin.close()
+    outbox.deliver_left_behind(away, tmp_path)
+    assert away.taken == [0]
+
+
+def test_records_wait_in_memory_until_they_can_be_written(tmp_path, caplog, away):
     (tmp_path / "run").write_text("a file where the folder should be")
-    waiting = Outbox(store, "run", tmp_path / "run")
-    waiting.add(record(0))
-    assert "run: cannot be written: " in caplog.text
-    store.is_there = True
-    assert waiting.deliver()
-    assert store.steps == [0]
+    waiting = Outbox(away, "run", tmp_path / "run")
+    fill(waiting, 0, 1)
+    assert caplog.text.count("run: cannot be written: ") == 1
+    (tmp_path / "run").unlink()
+    fill(waiting, 2)
+    away.is_there = True
+    assert Outbox(away, "run", tmp_path / "run").deliver()
+    assert away.taken == [0, 1, 2]
