@@ -51,8 +51,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sahi", type=Path, help="Python of a virtual environment with SAHI; left out without it")
     parser.add_argument("--pairs", type=int, default=5, help="runs of each kind that take turns")
-    parser.add_argument("--films", type=int, default=12, help="films of these runs")
-    parser.add_argument("--repeats", type=int, default=20, help="times that one and two processes take them")
+    parser.add_argument("--films", type=int, default=8, help="films of these runs")
+    parser.add_argument(
+        "--repeats", type=int, default=30, help="times that they are taken, except by the stage and SAHI"
+    )
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
@@ -63,33 +65,33 @@ def main() -> None:
         data_of = write_films(Path(folder), arguments.films, (*KINDS, "8-bit TIFF"))
         sahi_data = {"16-bit TIFF": data_of["8-bit TIFF"], "8-bit PNG": data_of["8-bit PNG"]}
         result = {kind: measure_kind(data_of[kind], sahi_data[kind], arguments) for kind in KINDS}
-    record("prepare_speed", {"film": f"{WIDTH_PX}x{HEIGHT_PX} px", **result})
+    sizes = {"film": f"{WIDTH_PX}x{HEIGHT_PX} px", "films": arguments.films, "repeats": arguments.repeats}
+    record("prepare_speed", sizes | result)
 
 
 def measure_kind(data: Path, sahi_data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     megabytes = sum(path.stat().st_size for path in (data / "images").iterdir()) / 1e6 / arguments.films
-    runs = {"stage": ours("stage", data), "films alone": ours("pass", data), "limit": ours("limit", data)}
+    repeats = arguments.repeats
+    runs = {
+        "stage": ours("stage", data),
+        "films alone": ours("pass", data, repeats),
+        "limit": ours("limit", data, repeats),
+    }
     if arguments.sahi:
         runs["SAHI"] = sahi(arguments.sahi, sahi_data)
     on_one = in_turn(arguments.pairs, 1, runs)
     pairs = [("SAHI", "stage"), ("SAHI", "films alone"), ("limit", "films alone")]
-    repeats = arguments.repeats
-    on_two = in_turn(
-        arguments.pairs, 2, {"one": ours("pass", data, repeats), "two": ours("pass by two", data, repeats)}
-    )
+    runs = {"one": runs["films alone"], "two": ours("pass by two", data, repeats)}
+    on_two = in_turn(arguments.pairs, 2, runs)
     return {
         "megabytes a film": round(megabytes, 2),
-        f"{arguments.films} films on one core": summarise(
-            on_one, arguments.films, [pair for pair in pairs if pair[0] in runs]
-        ),
-        f"{arguments.films * repeats} films by one process and two": summarise(
-            on_two, arguments.films * repeats, [("one", "two")]
-        ),
+        "on one core": summarise(on_one, arguments.films, [pair for pair in pairs if pair[0] in on_one]),
+        "by one process and two": summarise(on_two, arguments.films, [("one", "two")]),
     }
 
 
 def in_turn(pairs: int, cores: int, runs: dict[str, list[str]]) -> dict[str, dict[str, list[float]]]:
-    """Run each command in turn on that many cores; give its seconds and its CPU seconds."""
+    """Run each command in turn on that many cores; give its seconds and its CPU seconds for all films, once."""
     measured: dict[str, dict[str, list[float]]] = {name: {"time": [], "CPU time": []} for name in runs}
     tiles = set()
     for _ in range(pairs):
@@ -143,7 +145,7 @@ def measure(run: Callable[[Path, Path, int], int], data: Path, out: Path, repeat
     film_params()  # imports Hydra
     cpu, start = cpu_seconds(), time.perf_counter()
     tiles = run(data, out, repeats)
-    return time.perf_counter() - start, cpu_seconds() - cpu, tiles // repeats
+    return (time.perf_counter() - start) / repeats, (cpu_seconds() - cpu) / repeats, tiles // repeats
 
 
 def cpu_seconds() -> float:
@@ -168,7 +170,7 @@ def run_pass(data: Path, out: Path, repeats: int, workers: int = 1) -> int:
 def run_limit(data: Path, out: Path, repeats: int) -> int:
     out.mkdir()
     tiles_xyxy = tiling.plan_tiles((HEIGHT_PX, WIDTH_PX), TILE_PX, OVERLAP_PX)
-    paths = sorted((data / "images").iterdir())
+    paths = sorted((data / "images").iterdir()) * repeats
     with (out / "tiles").open("wb") as file:
         for path in paths:
             pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.suffix == ".png" else tifffile.imread(path)

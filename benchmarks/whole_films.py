@@ -33,11 +33,17 @@ def film_params() -> Params:
     )
 
 
-def write_films(folder: Path, films: int, kinds: Sequence[str] = KINDS) -> dict[str, Path]:
-    """Simulate films and write them below a folder; give the data set of each kind."""
+def write_films(
+    folder: Path, films: int, kinds: Sequence[str] = KINDS, params: Params | None = None
+) -> dict[str, Path]:
+    """Simulate films, those of `film_params` unless others are named, and write them below a folder.
+
+    Returns:
+        The data set of each kind.
+    """
     from defects_in_welds.simulation.dataset import simulate_dataset  # here, for it imports much
 
-    params = film_params()
+    params = params or film_params()
     params.simulate.films = films
     simulate_dataset(params.simulate, folder / "simulated")
     return {kind: _write_kind(folder, kind) for kind in kinds}

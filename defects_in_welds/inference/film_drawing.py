@@ -1,6 +1,8 @@
-"""A film with its indications drawn on it, at full resolution.
+"""A film with its indications drawn on it, at full resolution; a small film is enlarged.
 
-Nothing is drawn on an indication itself: lines go around its box, and its label lies where it covers the least.
+Nothing is drawn on an indication itself: lines go around its box, and its label lies where it covers the least. Labels
+are short, for many may lie on a film: the class's ISO 6520-1 number and the score. What the numbers mean stands below
+the film.
 """
 
 import math
@@ -20,14 +22,20 @@ from defects_in_welds.data.class_colours import class_colour
 from defects_in_welds.data.grey_levels import percentile_window, window_level
 from defects_in_welds.inference.detections import Detections
 from defects_in_welds.radiograph import Radiograph
+from defects_in_welds.taxonomy import iso_6520_1_number
 
-_TEXT_PX = 12, 40  # least and most height of letters
-_TEXT_SHARE = 1 / 70  # of the film's shorter side
+_ENLARGED_PX = 640, 2400  # shorter and longer side that enlarging does not go beyond
+_MOST_ENLARGED = 8
+_TEXT_PX = 16, 40  # least and most height of letters
+_TEXT_SHARE = 1 / 70  # of the picture's shorter side
+_LINE_SHARE = 1 / 16  # of the height of letters
+_NAME_LETTERS = 16  # most of a class without a number, on labels
 _MOST_STEPS = 4  # by which a label moves away from its box, each by its own height
 _STEP_COST = 0.2  # as a share of the label, covered
 _LABEL_WEIGHT = 4  # a label that another covers cannot be read, a box can still be guessed
 _RIM = (0, 0, 0)
 _RIM_OPACITY = 0.85
+_LEGEND_GREY = 40
 _MOST_SAMPLES = 1_000_000
 
 
@@ -42,22 +50,31 @@ def draw_indications(
         defect_classes: Names in order of their ids, from 1.
 
     Returns:
-        Blue, green and red, as OpenCV has it.
+        Blue, green and red, as OpenCV has it. Each pixel of the film is a square of `enlargement` pixels a side; below
+        the film lie the lines that name the classes found.
     """
-    picture = cv2.cvtColor(_to_screen(film), cv2.COLOR_GRAY2BGR)
-    height, width = film.image_hw
+    factor = enlargement(film.image_hw)
+    picture = cv2.cvtColor(_to_screen(film).repeat(factor, axis=0).repeat(factor, axis=1), cv2.COLOR_GRAY2BGR)
+    height, width = picture.shape[:2]
     text_px = round(min(max(_TEXT_SHARE * min(height, width), _TEXT_PX[0]), _TEXT_PX[1]))
-    line_px = max(1, text_px // 10)
-    frames = _frames(found.boxes_xyxy, line_px)
-    names = [defect_classes[label - 1] for label in found.labels.tolist()]
+    line_px = max(1, int(_LINE_SHARE * text_px))
+    frames = _frames(found.boxes_xyxy * factor, line_px)
+    labels = found.labels.tolist()
+    names = [_short_name(defect_classes[label - 1]) for label in labels]
     texts = [_render(f"{name} {score:.2f}", text_px) for name, score in zip(names, found.scores.tolist(), strict=True)]
     places = place_labels(frames, [text.shape for text in texts], (height, width))
-    colours = [_bgr(class_colour(label)) for label in found.labels.tolist()]
+    colours = [_bgr(class_colour(label)) for label in labels]
     for frame, text, place, colour in zip(frames, texts, places, colours, strict=True):
         _draw_lines(picture, frame, _leader(frame, text.shape, place), colour, line_px)
     for text, place, colour in zip(texts, places, colours, strict=True):
         _write(picture, text, place, colour)
-    return picture
+    return np.concatenate([picture, _legend(sorted(set(labels)), defect_classes, width, text_px)])
+
+
+def enlargement(film_hw: tuple[int, int]) -> int:
+    """Choose how many pixels of the picture a pixel of the film is wide and high."""
+    sides = zip(_ENLARGED_PX, sorted(film_hw), strict=True)
+    return max(1, min(_MOST_ENLARGED, *(most // side for most, side in sides)))
 
 
 def place_labels(
@@ -89,6 +106,33 @@ def place_labels(
         taken = np.concatenate([taken, spans[best : best + 1]])
         places.append((int(spans[best, 0]), int(spans[best, 1])))
     return places
+
+
+def _short_name(defect_class: str) -> str:
+    number = iso_6520_1_number(defect_class)
+    if number is not None:
+        return number
+    return defect_class if len(defect_class) <= _NAME_LETTERS else f"{defect_class[: _NAME_LETTERS - 1]}…"
+
+
+def _legend(
+    labels: Sequence[int], defect_classes: Sequence[str], width: int, text_px: int
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Name classes in their colours, in as many lines as it takes."""
+    names = [defect_classes[label - 1] for label in labels]
+    numbers = [iso_6520_1_number(name) for name in names]
+    texts = [_render(f"{number or ''} {name}".strip(), text_px) for number, name in zip(numbers, names, strict=True)]
+    places = []
+    x = y = 0
+    for text in texts:
+        if x > 0 and x + text.shape[1] > width:
+            x, y = 0, y + 2 * text_px
+        places.append((x, y))
+        x += text.shape[1] + text_px
+    strip = np.full((y + 2 * text_px if texts else 0, width, 3), _LEGEND_GREY, dtype=np.uint8)
+    for text, place, label in zip(texts, places, labels, strict=True):
+        _write(strip, text, place, _bgr(class_colour(label)))
+    return strip
 
 
 def _leader(

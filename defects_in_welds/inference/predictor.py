@@ -1,6 +1,8 @@
 """Run a trained detector over whole films."""
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -24,6 +26,8 @@ from defects_in_welds.params import Params, ParamsError, load_params
 from defects_in_welds.params.checks import require
 from defects_in_welds.radiograph import Radiograph
 
+Tile = Float32[np.ndarray, "tile tile"]
+
 
 class Predictor:
     """A trained detector and what it was trained for.
@@ -41,6 +45,7 @@ class Predictor:
         """Take a detector that is ready to predict on the device."""
         self._detector = detector
         self._device = device
+        self._has_predicted = False
         self.defect_classes = defect_classes
         self.input_spec = input_spec
 
@@ -144,16 +149,17 @@ class Predictor:
 
     def _predict_film(
         self,
-        tiles: Iterator[Float32[np.ndarray, "tile tile"]],
+        tiles: Iterator[Tile],
         places: Int[np.ndarray, "tiles 4"],
         film_hw: tuple[int, int],
         batch_size: int,
         merge_iou: float,
     ) -> Detections:
         """Predict tiles, which are asked for batch by batch, and merge what they show."""
-        found: list[dict[str, Tensor]] = []
-        while batch := list(islice(tiles, batch_size)):
-            found += self._predict_tiles(batch)
+        batches = iter(lambda: list(islice(tiles, batch_size)), [])
+        # Newer GPUs would shorten float32 in convolutions.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            found = [tile for batch in self._predict_batches(batches, -(-len(places) // batch_size)) for tile in batch]
         tile_of = np.repeat(np.arange(len(places)), [len(tile["scores"]) for tile in found])
         return merge_tiles(
             torch.cat([tile["boxes"] for tile in found]).numpy() + np.tile(places[tile_of, :2], 2),
@@ -165,11 +171,32 @@ class Predictor:
             merge_iou,
         )
 
+    def _predict_batches(self, batches: Iterator[list[Tile]], count: int) -> Iterator[list[dict[str, Tensor]]]:
+        """Predict batches in order; on a CPU as many at once as it has cores.
+
+        A core then waits for the others at the end of the film, not at the end of each of a batch's many small steps.
+        """
+        if not self._has_predicted:  # pooling learns the levels' scales from the first batch, which must not come twice
+            yield from map(self._predict_tiles, islice(batches, 1))
+            self._has_predicted = True
+            count -= 1
+        threads = torch.get_num_threads()
+        workers = 1 if self._device.type != "cpu" else min(threads, count)
+        if workers <= 1:
+            yield from map(self._predict_tiles, batches)
+            return
+        try:
+            with ThreadPoolExecutor(workers, "predict", torch.set_num_threads, (threads // workers,)) as pool:
+                waiting: deque[Future[list[dict[str, Tensor]]]] = deque()
+                for batch in batches:
+                    waiting.append(pool.submit(self._predict_tiles, batch))
+                    if len(waiting) > workers:
+                        yield waiting.popleft().result()
+                yield from (predicting.result() for predicting in waiting)
+        finally:
+            torch.set_num_threads(threads)  # a part of it holds for the whole process, not for the one thread
+
     @torch.inference_mode()
-    def _predict_tiles(self, tiles: list[Float32[np.ndarray, "tile tile"]]) -> list[dict[str, Tensor]]:
+    def _predict_tiles(self, tiles: list[Tile]) -> list[dict[str, Tensor]]:
         images = [torch.from_numpy(tile)[None].to(self._device) for tile in tiles]
-        with torch.backends.cudnn.flags(
-            enabled=True, allow_tf32=False
-        ):  # newer GPUs would shorten float32 in convolutions
-            found = self._detector(images)
-        return [{name: values.cpu() for name, values in tile.items()} for tile in found]
+        return [{name: values.cpu() for name, values in tile.items()} for tile in self._detector(images)]

@@ -80,7 +80,7 @@ def test_a_film_without_anything_gives_no_detections(tmp_path, detector):
 def test_tiles_come_in_batches_of_the_asked_size_and_make_no_difference(tmp_path, detector):
     store = write_store(tmp_path / "store", film_with(64, 300, (10, 30, 290, 36)))
     found = predict(store, 0, detector, batch_size=4)
-    assert detector.batch_sizes == [4, 2]
+    assert sorted(detector.batch_sizes) == [2, 4]
     assert predict(store, 0, detector, batch_size=1).boxes_xyxy.tolist() == found.boxes_xyxy.tolist()
 
 
@@ -210,6 +210,46 @@ def checkpoint(tmp_path, params):
     detector = build_detector(params.model, ("crack", "pore"), spec)
     save_checkpoint(tmp_path / "best.ckpt", detector, params.model, ("crack", "pore"), spec, {})
     return tmp_path / "best.ckpt"
+
+
+def test_batches_at_once_come_in_order_and_leave_the_threads_as_they_were(tmp_path, detector):
+    flaws = [(x0, 20, x0 + 10, 30) for x0 in range(8, 800, 150)]  # no tile shows two
+    store = write_store(tmp_path / "store", film_with(64, 800, *flaws))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = predict(store, 0, detector, batch_size=2)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert len(detector.batch_sizes) == 9
+    assert sorted(found.boxes_xyxy[:, 0]) == [x0 for x0, *_ in flaws]
+
+
+def test_an_error_in_a_batch_reaches_the_caller(tmp_path, detector):
+    store = write_store(tmp_path / "store", film_with(64, 800))
+    detector.look_at = lambda image: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        predict(store, 0, detector, batch_size=2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_detections_do_not_depend_on_the_batch_size_or_the_threads(tmp_path, checkpoint, threads):
+    rng = np.random.default_rng(0)
+    store = write_store(tmp_path / "store", rng.integers(0, 4096, (100, 300), dtype=np.uint16))
+    before = torch.get_num_threads()
+    expected = Predictor.from_checkpoint(checkpoint).predict_store_film(store, film=0, batch_size=1, merge_iou=0.5)
+    assert len(expected) > 10
+    predictor = Predictor.from_checkpoint(checkpoint)
+    torch.set_num_threads(threads)
+    try:
+        for batch_size in (1, 3, 100):
+            found = predictor.predict_store_film(store, film=0, batch_size=batch_size, merge_iou=0.5)
+            assert found.labels.tolist() == expected.labels.tolist()
+            np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-2)
+            np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_trained_detector_predicts_the_same_every_time(tmp_path, checkpoint):

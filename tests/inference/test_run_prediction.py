@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from defects_in_welds.data.annotation import DataError
 from defects_in_welds.data.film_files import find_films
 from defects_in_welds.inference import run_prediction
+from defects_in_welds.inference.film_drawing import enlargement
 from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.inference.run_prediction import predict_films
 from defects_in_welds.model.checkpoint import CheckpointError
@@ -110,13 +111,15 @@ def test_no_indication_at_all_is_told_as_well(films, predict):
     assert (content["annotations"], len(content["images"])) == ([], 1)
 
 
-def test_pictures_show_every_film_in_its_size_and_leave_the_flaw_as_it_is(films, predict):
+def test_pictures_show_every_film_and_leave_the_flaw_as_it_is(films, predict):
     out = predict(films)
     pictures = sorted(path.relative_to(out / "pictures").as_posix() for path in out.rglob("*.png"))
     assert pictures == ["long.tif.png", "more/empty.png.png", "more/long.png.png"]
     picture = cv2.imread(str(out / "pictures" / "long.tif.png"))
-    assert picture.shape == (64, 150, 3)
-    x0, y0, x1, y1 = BRIGHT
+    factor = enlargement((TILE_PX, 150))
+    assert picture.shape[0] > TILE_PX * factor
+    assert picture.shape[1:] == (150 * factor, 3)
+    x0, y0, x1, y1 = (factor * edge for edge in BRIGHT)
     assert (picture[y0:y1, x0:x1] == 255).all()
     is_coloured = picture.min(axis=2) != picture.max(axis=2)
     assert is_coloured[y0 - 4 : y0, x0:x1].any(axis=0).all()
