@@ -26,6 +26,7 @@ from defects_in_welds.data.tensor_store import TensorStore
 from defects_in_welds.evaluation.coco_map import measure_coco
 from defects_in_welds.evaluation.film_results import FilmResult, to_coco
 from defects_in_welds.evaluation.run_evaluation import predict_split
+from defects_in_welds.inference.exported_model import is_exported_model
 from defects_in_welds.inference.graph_runtimes import PACKAGE_OF, PRECISIONS_OF
 from defects_in_welds.inference.model_export import export_model
 from defects_in_welds.inference.predictor import Predictor
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiles", type=int, default=16, help="in a round")
+    parser.add_argument("--exports", type=Path, help="folder that keeps the exported models for another run")
     parser.add_argument("--side", type=int, help="tile side of a random detector of that architecture, for the speed")
     arguments = parser.parse_args()
     store = TensorStore.open(arguments.prepared)
@@ -50,7 +52,7 @@ def main() -> None:
         checkpoint = arguments.checkpoint
         if arguments.side:
             checkpoint = write_random(checkpoint, arguments.side, Path(folder) / "best.ckpt")
-        runtimes = open_runtimes(checkpoint, arguments.prepared, Path(folder))
+        runtimes = open_runtimes(checkpoint, arguments.prepared, arguments.exports or Path(folder))
         result = {"threads": torch.get_num_threads(), "packages": {name: version(name) for name in PACKAGE_OF.values()}}
         for part in arguments.parts:
             result |= PARTS[part](runtimes, store, arguments)
@@ -76,7 +78,8 @@ def open_runtimes(checkpoint: Path, prepared: Path, folder: Path) -> dict[str, P
     for runtime, precisions in PRECISIONS_OF.items():
         for precision in precisions:
             name = f"{runtime} {precision}"
-            export_model(checkpoint, folder / name, runtime, precision, prepared)
+            if not is_exported_model(folder / name):
+                export_model(checkpoint, folder / name, runtime, precision, prepared)
             runtimes[name] = Predictor.from_exported_model(folder / name)
     return runtimes
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
 
 from defects_in_welds.inference.graph_runtimes import PRECISIONS_OF, SUFFIXES_OF, Graph, open_graph
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
@@ -93,7 +94,7 @@ def load_exported_model(folder: Path) -> tuple[nn.Module, ExportedModel]:
             raise ExportedModelError(f"{path}: {reason}; {_REMEDY}") from None
     # Other runtimes have layouts of their own.
     settings = replace(described.model, channels_last=False)
-    detector = build_detector(settings, described.defect_classes, described.input_spec, load_weights=False)
+    detector: FasterRCNN = build_detector(settings, described.defect_classes, described.input_spec, load_weights=False)
     put_graphs_in(detector, described.feature_levels, *graphs)
     return detector.eval(), described
 
@@ -103,7 +104,7 @@ def graph_files(runtime: str) -> list[str]:
     return [f"{name}{suffix}" for name in GRAPH_NAMES for suffix in SUFFIXES_OF[runtime]]
 
 
-def put_graphs_in(detector: nn.Module, feature_levels: Sequence[str], first: Graph, second: Graph) -> None:
+def put_graphs_in(detector: FasterRCNN, feature_levels: Sequence[str], first: Graph, second: Graph) -> None:
     """Let graphs take the place of a detector's networks."""
     backbone = _FirstStage(feature_levels, first)
     predictor = _SecondStage(detector.roi_heads.box_predictor.cls_score.out_features, second)

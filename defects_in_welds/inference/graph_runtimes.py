@@ -1,6 +1,8 @@
 """Network graphs in runtimes other than PyTorch: their packages are optional, and imported when one is asked for."""
 
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,15 @@ PACKAGE_OF = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
 def require_package(name: str) -> Any:  # noqa: ANN401 - a module without types
-    """Import an optional package.
+    """Import an optional package, and keep it from reporting to its makers.
 
     Raises:
         UserError: If it is not installed.
     """
+    # ONNX Runtime sends who computes what from 1.29 on, and makes an id of the machine, unless this is set before.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # OpenVINO sends that it was imported. Without this package of its own, which it then finds missing, it does not.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
 
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.tensor_store import TensorStore
@@ -80,7 +81,7 @@ def export_model(model: Path, out_dir: Path, runtime: str, precision: str, prepa
 class _FirstStageNetworks(nn.Module):
     """Backbone and head of the first stage, as one graph: feature maps, objectness and offsets of all levels."""
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: FasterRCNN) -> None:
         super().__init__()
         self._backbone, self._head = detector.backbone, detector.rpn.head
 
@@ -93,7 +94,7 @@ class _FirstStageNetworks(nn.Module):
 class _SecondStageNetworks(nn.Module):
     """Head and predictor of the second stage, as one graph."""
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, detector: FasterRCNN) -> None:
         super().__init__()
         self._head, self._predictor = detector.roi_heads.box_head, detector.roi_heads.box_predictor
 
@@ -102,7 +103,7 @@ class _SecondStageNetworks(nn.Module):
         return found
 
 
-def _write_onnx(detector: nn.Module, input_spec: InputSpec, folder: Path) -> tuple[str, ...]:
+def _write_onnx(detector: FasterRCNN, input_spec: InputSpec, folder: Path) -> tuple[str, ...]:
     """Write the graphs in the ONNX format; give the names of the feature levels."""
     detector = detector.to(memory_format=torch.contiguous_format)
     tile = torch.zeros(1, input_spec.img_size, input_spec.img_size)
@@ -153,7 +154,6 @@ def _training_tiles(prepared_dir: Path, input_spec: InputSpec) -> list[Float32[n
 
 def _convert_to_openvino(folder: Path) -> None:
     """Put OpenVINO's files in place of those in the ONNX format."""
-    # Its `convert_model` would do the same, and report to its makers that it was used.
     openvino = require_package("openvino")
     for name in GRAPH_NAMES:
         path = folder / f"{name}.onnx"
@@ -163,9 +163,9 @@ def _convert_to_openvino(folder: Path) -> None:
 
 def _require_known(runtime: str, precision: str) -> None:
     if runtime not in PRECISIONS_OF:
-        raise UserError(f"--runtime is {runtime!r}; allowed: {' | '.join(PRECISIONS_OF)}")
+        raise UserError(f"--runtime is {runtime!r}; allowed: {', '.join(PRECISIONS_OF)}")
     if precision not in PRECISIONS_OF[runtime]:
-        allowed = " | ".join(PRECISIONS_OF[runtime])
+        allowed = ", ".join(PRECISIONS_OF[runtime])
         raise UserError(f"--precision is {precision!r}; allowed with --runtime {runtime}: {allowed}")
     require_package(PACKAGE_OF[runtime])
 

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
 
 from defects_in_welds.inference.graph_runtimes import require_package
 
 _TILES_AT_ONCE = 4
 
 
-def quantise(graphs: Sequence[Path], detector: nn.Module, tiles: Sequence[Float32[np.ndarray, "tile tile"]]) -> None:
+def quantise(graphs: Sequence[Path], detector: FasterRCNN, tiles: Sequence[Float32[np.ndarray, "tile tile"]]) -> None:
     """Let 8-bit graphs take the place of those of a detector's two stages.
 
     Args:
@@ -56,7 +57,7 @@ class _Examples:
 
 
 def _inputs_of_stages(
-    detector: nn.Module, tiles: Sequence[Float32[np.ndarray, "tile tile"]]
+    detector: FasterRCNN, tiles: Sequence[Float32[np.ndarray, "tile tile"]]
 ) -> Iterator[Iterator[Tensor]]:
     """Give, stage by stage, what the networks get to see."""
     for networks in (detector.backbone, detector.roi_heads.box_head):
@@ -65,7 +66,7 @@ def _inputs_of_stages(
 
 @torch.inference_mode()
 def _inputs_of(
-    networks: nn.Module, detector: nn.Module, tiles: Sequence[Float32[np.ndarray, "tile tile"]]
+    networks: nn.Module, detector: FasterRCNN, tiles: Sequence[Float32[np.ndarray, "tile tile"]]
 ) -> Iterator[Tensor]:
     seen: list[Tensor] = []
     hook = networks.register_forward_pre_hook(lambda _, given: seen.append(given[0].contiguous()))

@@ -1,7 +1,10 @@
 """A detector in other runtimes: the same boxes and scores, or one clear error."""
 
 import json
+import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +12,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
+from defects_in_welds.data.annotation import DataError, Split
+from defects_in_welds.data.tensor_store import FilmRecord, Manifest, StoreWriter, TileRecord
 from defects_in_welds.inference.exported_model import FORMAT, ExportedModelError
 from defects_in_welds.inference.graph_runtimes import PACKAGE_OF
 from defects_in_welds.inference.model_export import export_model
@@ -192,24 +198,23 @@ def test_a_graph_that_is_none_is_named(copy, monkeypatch):
         Predictor.from_exported_model(copy)
 
 
-@pytest.mark.parametrize(("runtime", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
-def test_a_package_that_is_missing_is_named(runtime, package, checkpoint, tmp_path, monkeypatch):
+def test_a_package_that_is_missing_is_named(exported, checkpoint, tmp_path, monkeypatch):
+    package = PACKAGE_OF[exported.name]
     message = (
         rf"^the package {package} is not installed; run `pip install '.\[runtimes\]'` in the folder of the project"
     )
-    export_model(checkpoint, tmp_path / "out", runtime, "float32", NO_DATA)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=message):
-        Predictor.from_exported_model(tmp_path / "out")
+        Predictor.from_exported_model(exported)
     with pytest.raises(UserError, match=message):
-        export_model(checkpoint, tmp_path / "other", runtime, "float32", NO_DATA)
-    assert not (tmp_path / "other").exists()
+        export_model(checkpoint, tmp_path / "out", exported.name, "float32", NO_DATA)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("runtime", "precision", "message"),
     [
-        ("tensorrt", "float32", r"^--runtime is 'tensorrt'; allowed: onnx \| openvino$"),
+        ("tensorrt", "float32", r"^--runtime is 'tensorrt'; allowed: onnx, openvino$"),
         ("onnx", "bfloat16", r"^--precision is 'bfloat16'; allowed with --runtime onnx: float32"),
         ("openvino", 8, r"^--precision is 8; allowed with --runtime openvino: float32"),
     ],
@@ -229,4 +234,62 @@ def test_only_an_earlier_export_is_replaced(checkpoint, tmp_path):
 def test_without_a_checkpoint_nothing_is_written(tmp_path):
     with pytest.raises(CheckpointError, match=r"best.ckpt: there is no checkpoint"):
         export_model(tmp_path / "model", tmp_path / "out", "onnx", "float32", NO_DATA)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_runtime_reports_to_its_makers(exported, tmp_path):
+    """Both would, and leave an id of the machine in the home folder; but not on what calls itself a CI machine."""
+    script = (
+        "import sys\n"
+        "from defects_in_welds.inference.predictor import Predictor\n"
+        "import torch, numpy\n"
+        "Predictor.from_exported_model(sys.argv[1])._predict_tiles([numpy.zeros((64, 64), 'float32')])\n"
+        "print(sys.modules.get('openvino_telemetry'))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name in {"PATH", "OMP_NUM_THREADS"}}
+    command = [sys.executable, "-c", script, exported]
+    run = subprocess.run(command, env=environment | {"HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "None"
+    assert [str(path) for path in tmp_path.rglob("*") if re.search("onnx|intel|openvino", str(path), re.I)] == []
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "prepared"
+    no_boxes, no_labels = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
+    size = TILE_PX, TILE_PX
+    film = FilmRecord("film.png", "00", Split.TRAIN, "film", *size, 16, None, (), *size, None)
+    with StoreWriter(folder, TILE_PX) as writer:
+        tiles = [
+            TileRecord(
+                0,
+                (0, 0, TILE_PX, TILE_PX),
+                *writer.append((tile * 65535).astype(np.uint16)),
+                *(no_boxes, no_labels, no_labels > 0),
+            )
+            for tile in noise_tiles(6)
+        ]
+        writer.complete(Manifest(TILE_PX, 16, 0.3, False, CLASSES, 0.5, 0.2, (film,), tuple(tiles)))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_eight_bits_find_nearly_the_same(runtime, checkpoint, prepared, tmp_path):
+    export_model(checkpoint, tmp_path / "out", runtime, "int8", prepared)
+    sizes = [sum(path.stat().st_size for path in folder.iterdir()) for folder in (tmp_path / "out", checkpoint.parent)]
+    assert sizes[0] < sizes[1] / 3
+    expected = Predictor.from_checkpoint(checkpoint)._predict_tiles(noise_tiles(3))
+    found = Predictor.from_exported_model(tmp_path / "out")._predict_tiles(noise_tiles(3))
+    shares = [
+        float((box_iou(theirs["boxes"], ours["boxes"]).amax(dim=1) > 0.5).float().mean())
+        for ours, theirs in zip(found, expected, strict=True)
+    ]
+    assert np.mean(shares) > 0.6
+
+
+def test_eight_bits_need_the_prepared_data_of_the_model(checkpoint, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: there is no prepared data; run"):
+        export_model(checkpoint, tmp_path / "out", "onnx", "int8", NO_DATA)
     assert not (tmp_path / "out").exists()
