@@ -27,6 +27,8 @@ from defects_in_welds.params import Params, ParamsError, load_params
 from defects_in_welds.params.checks import require
 from defects_in_welds.radiograph import Radiograph
 
+_MOST_AT_ONCE = 4  # batches: each takes its own memory
+
 Tile = Float32[np.ndarray, "tile tile"]
 
 
@@ -42,11 +44,17 @@ class Predictor:
     """
 
     def __init__(
-        self, detector: nn.Module, defect_classes: tuple[str, ...], input_spec: InputSpec, device: torch.device
+        self,
+        detector: nn.Module,
+        defect_classes: tuple[str, ...],
+        input_spec: InputSpec,
+        device: torch.device,
+        batches_at_once: int = 1,
     ) -> None:
-        """Take a detector that is ready to predict on the device."""
+        """Take a detector that is ready to predict on the device, and how many threads may use it at once."""
         self._detector = detector
         self._device = device
+        self._batches_at_once = batches_at_once
         self._has_predicted = False
         self.defect_classes = defect_classes
         self.input_spec = input_spec
@@ -60,7 +68,8 @@ class Predictor:
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         detector, checkpoint = load_detector(Path(path), device)
-        return cls(detector, checkpoint.defect_classes, checkpoint.input_spec, device)
+        at_once = min(torch.get_num_threads(), _MOST_AT_ONCE) if device.type == "cpu" else 1
+        return cls(detector, checkpoint.defect_classes, checkpoint.input_spec, device, at_once)
 
     @classmethod
     def from_exported_model(cls, folder: str | Path) -> Self:
@@ -185,7 +194,7 @@ class Predictor:
         )
 
     def _predict_batches(self, batches: Iterator[list[Tile]], count: int) -> Iterator[list[dict[str, Tensor]]]:
-        """Predict batches in order; on a CPU as many at once as it has cores.
+        """Predict batches in order, some of them at once where the detector allows it.
 
         A core then waits for the others at the end of the film, not at the end of each of a batch's many small steps.
         """
@@ -193,13 +202,14 @@ class Predictor:
             yield from map(self._predict_tiles, islice(batches, 1))
             self._has_predicted = True
             count -= 1
-        threads = torch.get_num_threads()
-        workers = 1 if self._device.type != "cpu" else min(threads, count)
+        workers = min(self._batches_at_once, count)
         if workers <= 1:
             yield from map(self._predict_tiles, batches)
             return
+        threads = torch.get_num_threads()
+        each = max(1, threads // workers)
         try:
-            with ThreadPoolExecutor(workers, "predict", torch.set_num_threads, (threads // workers,)) as pool:
+            with ThreadPoolExecutor(workers, "predict", torch.set_num_threads, (each,)) as pool:
                 waiting: deque[Future[list[dict[str, Tensor]]]] = deque()
                 for batch in batches:
                     waiting.append(pool.submit(self._predict_tiles, batch))

@@ -45,7 +45,7 @@ def film_with(height, width, *bright):
 
 def predictor_of(detector, **standardisation):
     spec = InputSpec(TILE_PX, 0.5, 0.2, **standardisation)
-    return Predictor(detector, ("crack", "pore"), spec, torch.device("cpu"))
+    return Predictor(detector, ("crack", "pore"), spec, torch.device("cpu"), batches_at_once=3)
 
 
 def predict(store, film, detector, batch_size=4):
@@ -240,9 +240,9 @@ def test_detections_do_not_depend_on_the_batch_size_or_the_threads(tmp_path, che
     before = torch.get_num_threads()
     expected = Predictor.from_checkpoint(checkpoint).predict_store_film(store, film=0, batch_size=1, merge_iou=0.5)
     assert len(expected) > 10
-    predictor = Predictor.from_checkpoint(checkpoint)
     torch.set_num_threads(threads)
     try:
+        predictor = Predictor.from_checkpoint(checkpoint)
         for batch_size in (1, 3, 100):
             found = predictor.predict_store_film(store, film=0, batch_size=batch_size, merge_iou=0.5)
             assert found.labels.tolist() == expected.labels.tolist()
