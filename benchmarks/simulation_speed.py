@@ -27,14 +27,14 @@ SIZES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3, help="runs of each kind that take turns")
-    parser.add_argument("--films", type=int, default=1000, help="small films a run; of whole ones a fiftieth")
+    parser.add_argument("--films", type=int, default=2000, help="small films a run; of whole ones a fortieth")
     parser.add_argument("--many", type=int, default=1000, help="films of the run whose memory is measured")
     arguments = parser.parse_args()
     result: dict[str, object] = {}
     for name, overrides in SIZES.items():
         params = load_params(overrides).simulate
         megapixels = params.height_px * params.width_px / 1e6
-        films = arguments.films if name == "small film" else arguments.films // 50
+        films = arguments.films if name == "small film" else arguments.films // 40
         seconds: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(arguments.pairs):
             for workers in seconds:
