@@ -176,9 +176,10 @@ class ResumeState(Checkpoint):
             self._stop()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave the signals as they were."""
+        """Leave the signals as they were: where the training came to its end, Lightning has done so already."""
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._note_signal:
+                signal.signal(number, handler)
         self._handlers = {}
 
     def on_save_checkpoint(
