@@ -7,6 +7,9 @@ TEST_TOOLS := .venv/test-tools.stamp
 # Those that need no outside data. SAHI, where it is compared with, is installed by hand: see their first lines.
 BENCHMARKS := start_up prepare_speed loading_speed training_speed evaluation_speed growth simulation_speed pod_coverage
 
+# The long versions of docs/reliability.md. fuzzing.py needs Atheris, installed by hand: see its first lines.
+SOAKS := reliability_kills reliability_server soak
+
 # The stages of dvc.yaml say `python`, which has to be the one of .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -26,6 +29,9 @@ test: $(TEST_TOOLS) ## Set up, then lint, types, import contract and tests
 
 bench: $(TEST_TOOLS) ## Measure speed and growth (hours on 2 cores); figures go to benchmarks/results.json
 	@for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+soak: $(TEST_TOOLS) ## Kill, interrupt and look for growth at length (two hours on 2 cores, 10 GB below TMPDIR); as bench
+	@for name in $(SOAKS); do echo "$$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 ui: $(RUN_TOOLS) ## Open MLflow's page on the runs of this folder
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
@@ -66,4 +72,4 @@ $(BIN)/pip install --quiet --require-hashes --requirement $(1)
 $(BIN)/pip install --quiet --no-deps --editable .
 endef
 
-.PHONY: help repro test bench ui lock clean
+.PHONY: help repro test bench soak ui lock clean

@@ -77,6 +77,7 @@ def test_make_alone_lists_the_targets(installed, run_command):
         "repro",
         "test",
         "bench",
+        "soak",
         "ui",
         "lock",
         "clean",

@@ -3,14 +3,11 @@
 ``benchmarks/fuzzing.py`` does the same for hours, guided by the code that is reached.
 """
 
-import importlib.util
 import json
 import struct
-import sys
 import time
 import tracemalloc
 import zlib
-from pathlib import Path
 
 import cv2
 import imagecodecs
@@ -18,6 +15,7 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
+from benchmark_modules import load_benchmark
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,18 +28,7 @@ from defects_in_welds.data.preparation import prepare_dataset
 from defects_in_welds.data.tensor_store import MANIFEST_NAME, TensorStore
 from defects_in_welds.params import UserError, load_params
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def load_readers():
-    spec = importlib.util.spec_from_file_location("fuzzed_readers", BENCHMARKS / "fuzzed_readers.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up there
-    spec.loader.exec_module(module)
-    return module
-
-
-fuzzed = load_readers()
+fuzzed = load_benchmark("fuzzed_readers")
 QUICK = [name for name in fuzzed.READERS if name != "prepare, whole"]
 
 
