@@ -229,7 +229,7 @@ def average_precision(
         {
             "image_id": image["id"],
             "category_id": category_of[defect_classes[label - 1]],
-            "bbox": boxes.xyxy_to_xywh(np.array(box)).tolist(),
+            "bbox": boxes.xyxy_to_xywh(np.array([box]))[0].tolist(),
             "score": score,
         }
         for image, run in zip(truth["images"], of_films, strict=True)
