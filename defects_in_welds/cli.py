@@ -159,7 +159,7 @@ def predict(
         films_and_overrides: Image files, and folders that are searched for them; and overrides, such as
             ``prepare.pixel_pitch_mm=0.05`` where the files do not say it.
         out: Folder to write.
-        model: Checkpoint, folder of a model, or folder that export_model has written.
+        model: Checkpoint, or folder of a model.
         min_score: Least score of what is reported; that of the operating point otherwise.
         pictures: Whether to write an annotated picture of each film.
     """
@@ -182,28 +182,6 @@ def predict(
         min_score=min_score,
         with_pictures=pictures,
     )
-
-
-def export_model(
-    *overrides: str,
-    out: str = "artifacts/exported",
-    model: str = str(MODEL_DIR),
-    runtime: str = "openvino",
-    precision: str = "float32",
-) -> None:
-    """Write the trained detector in the form of a faster runtime; predict takes the folder as --model.
-
-    Args:
-        overrides: As of every command.
-        out: Folder to write.
-        model: Checkpoint, or folder of a model.
-        runtime: onnx or openvino; each needs its package.
-        precision: float32, bfloat16 (openvino) or int8.
-    """
-    from defects_in_welds.inference import model_export
-
-    load_params(overrides)
-    model_export.export_model(_path("model", model), _path("out", out), runtime, precision, PREPARED_DIR)
 
 
 def doctor(*overrides: str) -> None:
@@ -232,8 +210,7 @@ def _require_share(flag: str, given: object) -> None:
 
 
 COMMANDS = {
-    command.__name__: command
-    for command in (simulate, implant, prepare, train, evaluate, report, predict, export_model, doctor)
+    command.__name__: command for command in (simulate, implant, prepare, train, evaluate, report, predict, doctor)
 }
 
 
