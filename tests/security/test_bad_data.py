@@ -6,23 +6,16 @@ import random
 import numpy as np
 import pytest
 from benchmark_modules import load_benchmark
+from reader_errors import error_of
 
 from defects_in_welds.data.annotation import DataError, FindingKind
 from defects_in_welds.data.annotation_formats import read_dataset
 from defects_in_welds.data.image_reading import read_radiograph
 from defects_in_welds.data.preparation import prepare_dataset
-from defects_in_welds.params import UserError, load_params
+from defects_in_welds.params import load_params
 
 fuzzed = load_benchmark("fuzzed_readers")
 IMAGES = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "TIFF": ".tif", "DICOM": ".dcm"}
-
-
-def error_of(read, data):
-    try:
-        read(data)
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 # --- Coordinates --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import tifffile
 from benchmark_modules import load_benchmark
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reader_errors import error_of
 
 from defects_in_welds.data import image_reading
 from defects_in_welds.data.annotation import DataError, Finding, FindingKind
@@ -26,7 +27,7 @@ from defects_in_welds.data.annotation_formats.folders import find_below
 from defects_in_welds.data.image_reading import read_image_hw, read_radiograph
 from defects_in_welds.data.preparation import prepare_dataset
 from defects_in_welds.data.tensor_store import MANIFEST_NAME, TensorStore
-from defects_in_welds.params import UserError, load_params
+from defects_in_welds.params import load_params
 
 fuzzed = load_benchmark("fuzzed_readers")
 QUICK = [name for name in fuzzed.READERS if name != "prepare, whole"]
@@ -45,14 +46,6 @@ def changed(draw, seeds):
         new = draw(st.sampled_from([word, b"\xff", b"\0", b""]) | st.binary(min_size=1, max_size=4))
         data[place : place + draw(st.integers(0, 4))] = new
     return bytes(data[: draw(st.just(len(data)) | st.integers(0, len(data)))])
-
-
-def error_of(read, data):
-    try:
-        read(data)
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 @pytest.mark.parametrize("name", QUICK)
