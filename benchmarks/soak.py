@@ -260,7 +260,7 @@ def run_stage(stage: str, params: Params) -> dict[str, Any]:
     gc.collect()  # what refers to itself is no leak
     left = {
         "files": [name for name in (open_files(os.getpid()) - files).elements() if not _KEPT_BY_LIBRARIES.search(name)],
-        "processes": list((children() - processes).elements()),
+        "processes": [name for pid, name in children().items() if pid not in processes],
     }
     return left | noted
 
@@ -278,12 +278,12 @@ def open_files(pid: int) -> Counter[str]:
     return found
 
 
-def children() -> Counter[str]:
-    """Count the processes that descend from this one, by name."""
-    found: Counter[str] = Counter()
+def children() -> dict[int, str]:
+    """Name the processes that descend from this one."""
+    found = {}
     for pid in family(os.getpid())[1:]:
         with contextlib.suppress(OSError):
-            found[Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ")[:200]] += 1
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ")[:200]
     return found
 
 
