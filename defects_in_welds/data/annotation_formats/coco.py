@@ -41,6 +41,9 @@ from defects_in_welds.data.annotation_formats.folders import (
 
 LOOKS_FOR = "a JSON file with images, annotations and categories"
 _KEYS = ("images", "annotations", "categories")
+_READ_OF_IMAGES = ("id", "file_name", "width", "height", "split", "weld", "pixel_pitch_mm")
+_READ_OF_ANNOTATIONS = ("id", "image_id", "category_id", "bbox", "difficult", "iscrowd", *MEASURES)
+_READ = frozenset([*_KEYS, *_READ_OF_IMAGES, *_READ_OF_ANNOTATIONS, "name"])
 
 
 def recognises(root: Path) -> bool:
@@ -149,7 +152,8 @@ def _read_file(root: Path, path: Path) -> tuple[dict[int, str], list[AnnotatedRa
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_text(path))
+        # What nobody reads, as outlines and scenes, would take most of the memory.
+        content = json.loads(read_text(path), object_hook=_what_is_read)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: no valid JSON ({error.msg}); correct it") from None
     except ValueError as error:  # of whole numbers with thousands of digits
@@ -161,6 +165,10 @@ def _load(path: Path) -> dict[str, Any]:
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise DataError(f"{path}: {key} must be a list of objects, as COCO has it; correct it")
     return content
+
+
+def _what_is_read(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key in _READ}
 
 
 def _read_categories(path: Path, entries: list[dict[str, Any]]) -> dict[int, str]:
