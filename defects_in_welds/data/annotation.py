@@ -41,7 +41,7 @@ class FindingKind(StrEnum):
 _LONGEST_MESSAGE = 400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """Something that is wrong, or worth knowing, in a data set.
 
@@ -65,7 +65,7 @@ class Finding:
             object.__setattr__(self, "message", f"{self.message[:_LONGEST_MESSAGE]}…")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measures:
     """What is known of a flaw's body beside its box; None where unknown.
 
@@ -89,7 +89,7 @@ NOT_MEASURED = Measures()
 MEASURES = tuple(field.name for field in fields(Measures))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """One true flaw as somebody marked it, not yet checked.
 
@@ -110,7 +110,7 @@ class Annotation:
     measures: Measures = NOT_MEASURED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AnnotatedRadiograph:
     """An image file and the flaws marked on it.
 

@@ -32,7 +32,7 @@ from defects_in_welds.radiograph import Radiograph
 _Tiles = list[UInt8[np.ndarray, "tile tile"] | UInt16[np.ndarray, "tile tile"]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CutFilm:
     """What is kept of a film after its pixels are gone.
 

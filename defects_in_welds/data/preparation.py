@@ -86,35 +86,42 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path, workers: int 
         ParamsError: If a film's pixel pitch is needed and unknown, or the parameters that need it do not suit the film.
     """
     prepare = params.prepare
-    failure_table = out_dir.parent / dataset_checks.CHECKS_NAME
-    dataset = read_dataset(data_dir, prepare.annotation_format, prepare.classes)
-    findings = list(dataset.findings)
+    findings: list[Finding] = []
     with StoreWriter(out_dir, prepare.img_size) as writer:
-        films = _cut_films(dataset, prepare, writer.files, workers, findings)
-        if prepare.on_finding == "drop":
-            wrongly_marked = dataset_checks.wrongly_marked(findings)
-            films = [film for film in films if film.film.name not in wrongly_marked]
-        try:
-            split_of = splitting.assign_splits([film.film for film in films], prepare)
-        except DataError:
-            # Films that could not be read may be why: they are the better news.
-            _stop_on_findings(findings, prepare.on_finding, failure_table)
-            raise
-        left_out = _find_copies(films, split_of, prepare, findings)
-        _stop_on_findings(findings, prepare.on_finding, failure_table)
-        if prepare.on_finding == "drop":
-            films = [film for film in films if film.film.name not in left_out]
-        if not any(split_of[film.film.name] is Split.TRAIN for film in films):
-            raise DataError(
-                f"{data_dir}: no film is left to train on; see prepare.on_finding and the data set's splits"
-            )
-
-        manifest = _make_manifest(films, split_of, dataset.defect_classes, prepare)
-        writer.complete(manifest)
+        # What is kept of each film is given up here: later steps need the manifest alone.
+        writer.complete(_store_films(data_dir, prepare, writer.files, workers, findings, out_dir.parent))
         dataset_checks.write_checks(findings, prepare.on_finding, writer.folder / dataset_checks.CHECKS_NAME)
-        draw_preview(TensorStore.open(writer.folder), params.augmentation, prepare.seed, writer.folder / PREVIEW_NAME)
-    _report(manifest, findings, out_dir)
-    return TensorStore.open(out_dir)
+        store = TensorStore.open(writer.folder)
+        draw_preview(store, params.augmentation, prepare.seed, writer.folder / PREVIEW_NAME)
+    store.path = out_dir  # the folder's name from here on
+    _report(store.manifest, findings, out_dir)
+    return store
+
+
+def _store_films(
+    data_dir: Path, prepare: PrepareParams, files: TileFiles, workers: int, findings: list[Finding], beside: Path
+) -> Manifest:
+    """Store the tiles of all films that can be used; add what is found to the findings, or leave its table beside."""
+    failure_table = beside / dataset_checks.CHECKS_NAME
+    dataset = read_dataset(data_dir, prepare.annotation_format, prepare.classes)
+    findings += dataset.findings
+    films = _cut_films(dataset, prepare, files, workers, findings)
+    if prepare.on_finding == "drop":
+        wrongly_marked = dataset_checks.wrongly_marked(findings)
+        films = [film for film in films if film.film.name not in wrongly_marked]
+    try:
+        split_of = splitting.assign_splits([film.film for film in films], prepare)
+    except DataError:
+        # Films that could not be read may be why: they are the better news.
+        _stop_on_findings(findings, prepare.on_finding, failure_table)
+        raise
+    left_out = _find_copies(films, split_of, prepare, findings)
+    _stop_on_findings(findings, prepare.on_finding, failure_table)
+    if prepare.on_finding == "drop":
+        films = [film for film in films if film.film.name not in left_out]
+    if not any(split_of[film.film.name] is Split.TRAIN for film in films):
+        raise DataError(f"{data_dir}: no film is left to train on; see prepare.on_finding and the data set's splits")
+    return _make_manifest(films, split_of, dataset.defect_classes, prepare)
 
 
 def _cut_films(

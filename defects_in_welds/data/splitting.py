@@ -16,7 +16,7 @@ from defects_in_welds.data.annotation import AnnotatedRadiograph, DataError, Spl
 from defects_in_welds.params import ParamsError, PrepareParams
 
 _FINGERPRINT_SIDE = 32
-_BLOCK = 1024
+_BLOCK = 256
 
 
 def weld_of(film: AnnotatedRadiograph, weld_pattern: str | None) -> str:

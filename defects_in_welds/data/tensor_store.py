@@ -10,7 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,7 @@ _DTYPES = ("uint8", "uint16")
 _REMEDY = "run `dvc repro prepare` or `python -m defects_in_welds prepare`"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FilmAnnotation:
     """One true flaw on a film, checked.
 
@@ -48,7 +48,7 @@ class FilmAnnotation:
     measures: Measures = NOT_MEASURED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FilmRecord:
     """A prepared film, at the pixel pitch that it was brought to or, otherwise, that of its file.
 
@@ -81,7 +81,7 @@ class FilmRecord:
     source_pixel_pitch_mm: float | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class TileRecord:
     """A tile of a film.
 
@@ -137,12 +137,11 @@ class Manifest:
     @cached_property
     def data_sha256(self) -> str:
         """Hash of what was prepared: the films' files, sizes, splits and annotations, but not grey levels and tiles."""
-        films = [asdict(film) for film in self.films]
-        return hashlib.sha256(_compact_json({"classes": self.defect_classes, "films": films})).hexdigest()
+        return hashlib.sha256(_compact_json({"classes": self.defect_classes, "films": self.films})).hexdigest()
 
     def write(self, folder: Path) -> None:
         """Write the manifest of a store whose arrays lie in that folder."""
-        content = {"format_version": FORMAT_VERSION, "data_sha256": self.data_sha256, **_manifest_to_json(self)}
+        content = {"format_version": FORMAT_VERSION, "data_sha256": self.data_sha256, **_as_json(self)}
         (folder / MANIFEST_NAME).write_bytes(_compact_json(content))
 
 
@@ -307,7 +306,17 @@ def _array_name(dtype: str) -> str:
 
 
 def _compact_json(content: object) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    text = json.dumps(
+        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_as_json
+    )
+    return text.encode()
+
+
+def _as_json(record: Any) -> Any:  # noqa: ANN401 - a record becomes a dictionary, an array a list
+    """Turn one record into what JSON knows, but not yet what is in it: all at once would take much memory."""
+    if isinstance(record, np.ndarray):
+        return record.tolist()
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _map_array(path: Path, dtype: str, side_px: int, least_rows: int) -> np.ndarray:
@@ -325,11 +334,11 @@ def _map_array(path: Path, dtype: str, side_px: int, least_rows: int) -> np.ndar
 def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST_NAME
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes(), object_hook=_annotation_from_json)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no prepared data; {_REMEDY}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not a readable manifest ({error}); {_REMEDY}") from None
+    except (OSError, ValueError, RecursionError, TypeError, LookupError) as error:
+        raise DataError(f"{file}: not a readable manifest ({error!s:.200}); {_REMEDY}") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         found = f"format {version!s:.40}, not {FORMAT_VERSION}"
@@ -338,34 +347,6 @@ def _read_manifest(path: Path) -> Manifest:
         return _manifest_from_json(content)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{file}: broken manifest ({type(error).__name__}: {error!s:.200}); {_REMEDY}") from None
-
-
-def _manifest_to_json(manifest: Manifest) -> dict[str, object]:
-    return {
-        "img_size": manifest.img_size,
-        "overlap_px": manifest.overlap_px,
-        "min_visible_share": manifest.min_visible_share,
-        "augmentations": manifest.augmentations,
-        "defect_classes": manifest.defect_classes,
-        "grey_mean": manifest.grey_mean,
-        "grey_std": manifest.grey_std,
-        "resample_pitch_mm": manifest.resample_pitch_mm,
-        "background_mm": manifest.background_mm,
-        "films": [asdict(film) for film in manifest.films],
-        "tiles": [_tile_to_json(tile) for tile in manifest.tiles],
-    }
-
-
-def _tile_to_json(tile: TileRecord) -> dict[str, object]:
-    return {
-        "film": tile.film,
-        "xyxy": tile.xyxy,
-        "dtype": tile.dtype,
-        "row": tile.row,
-        "boxes_xyxy": tile.boxes_xyxy.tolist(),
-        "labels": tile.labels.tolist(),
-        "difficult": tile.difficult.tolist(),
-    }
 
 
 def _manifest_from_json(content: dict[str, Any]) -> Manifest:
@@ -386,17 +367,18 @@ def _manifest_from_json(content: dict[str, Any]) -> Manifest:
     )
 
 
+def _annotation_from_json(content: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever else JSON holds stays as it is
+    """Make annotations while JSON is parsed: as dictionaries, all of them together would take much memory."""
+    if "measures" not in content:
+        return content
+    measures = Measures(**content["measures"])
+    return FilmAnnotation(**{**content, "box_xyxy": tuple(content["box_xyxy"]), "measures": measures})
+
+
 def _film_from_json(content: dict[str, Any]) -> FilmRecord:
-    annotations = tuple(
-        FilmAnnotation(
-            **{
-                **annotation,
-                "box_xyxy": tuple(annotation["box_xyxy"]),
-                "measures": Measures(**annotation["measures"]),
-            }
-        )
-        for annotation in content["annotations"]
-    )
+    annotations = tuple(content["annotations"])
+    if not all(isinstance(annotation, FilmAnnotation) for annotation in annotations):
+        raise ValueError("an annotation without measures")
     return FilmRecord(**{**content, "split": Split(content["split"]), "annotations": annotations})
 
 

@@ -182,6 +182,20 @@ def drop_key(folder):
     (folder / "manifest.json").write_text(json.dumps(content))
 
 
+def drop_key_of_annotation(folder, key):
+    content = json.loads((folder / "manifest.json").read_bytes())
+    del next(film for film in content["films"] if film["annotations"])["annotations"][0][key]
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
+def drop_box(folder):
+    drop_key_of_annotation(folder, "box_xyxy")
+
+
+def drop_measures(folder):
+    drop_key_of_annotation(folder, "measures")
+
+
 def other_version(folder):
     content = json.loads((folder / "manifest.json").read_bytes())
     (folder / "manifest.json").write_text(json.dumps(content | {"format_version": 0}))
@@ -205,6 +219,8 @@ def shrink_array(folder):
     [
         (break_manifest, "manifest.json: not a readable manifest"),
         (drop_key, "manifest.json: broken manifest .*labels"),
+        (drop_box, "manifest.json: not a readable manifest .*box_xyxy"),
+        (drop_measures, "manifest.json: broken manifest .*without measures"),
         (other_version, "prepared by another version"),
         (cut_array, "tiles_uint8.npy: not a readable array"),
         (remove_array, "tiles_uint16.npy: not a readable array"),

@@ -7,6 +7,8 @@ without annotations is free of defects; an image that no file lists is no part o
 """
 
 import json
+import mmap
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -86,11 +88,19 @@ def read(root: Path) -> AnnotatedDataset:
 
 
 def _instance_files(root: Path) -> list[Path]:
-    return [
-        path
-        for path in list_files(root, frozenset({".json"}))
-        if all(f'"{key}"' in text for text in [read_text(path)] for key in _KEYS)
-    ]
+    return [path for path in list_files(root, frozenset({".json"})) if _names_lists(path)]
+
+
+def _names_lists(path: Path) -> bool:
+    """Look for the names of the three lists, without reading a file of maybe gigabytes into memory."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:  # cannot be mapped
+                return False
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return all(content.find(f'"{key}"'.encode()) >= 0 for key in _KEYS)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
 
 
 def _split_rank(path: Path, root: Path) -> int:
