@@ -53,7 +53,6 @@ OVERRIDES = [
     "prepare.val_share=0.1",
     "prepare.test_share=0.45",
     "model.architecture=fasterrcnn_mobilenet_v3_large_320_fpn",
-    "model.proposals=50",
     "train.max_epochs=1",
     "train.early_stopping_epochs=1000",
     "trainer.accelerator=cpu",
@@ -173,8 +172,12 @@ def run_in_process(folder: str, stage: str, *overrides: str) -> dict[str, Any]:
     command = [sys.executable, str(Path(__file__).resolve()), "--run", stage, *overrides]
     with tempfile.TemporaryFile("w+") as output, Path(folder, f"{stage}.log").open("w+") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=log, start_new_session=True)
+        before: list[int] = []
         while process.poll() is None:
-            peak = peak.most(sum(map(resident, family(process.pid)), Memory(0, 0)))
+            # For an instant, a process that begins another program still is a copy of the one that began it.
+            now = family(process.pid)
+            peak = peak.most(sum((resident(pid) for pid in now if pid in before), Memory(0, 0)))
+            before = now
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         if process.returncode != 0:
             log.seek(0)

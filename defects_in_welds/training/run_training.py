@@ -37,7 +37,6 @@ from defects_in_welds.params import (
     report_user_errors,
 )
 from defects_in_welds.params.composition import CONFIG_NAME, config_dir, require_no_code, to_params
-from defects_in_welds.training.allocator import keep_memory_flat
 from defects_in_welds.training.callbacks import BestCheckpoint, ResumeState, TrainingLog
 from defects_in_welds.training.environment import environment
 from defects_in_welds.training.lit_module import DetectionModule
@@ -81,7 +80,6 @@ def train(
         TrainingError: If the loss is no finite number.
         UserError: If another training is at work there, or a file cannot be written.
     """
-    keep_memory_flat()
     data = WeldDataModule(prepared_dir, params.train, params.augmentation)
     data.setup("fit")
     with reserved(training_dir) if _is_first_process() else nullcontext():
