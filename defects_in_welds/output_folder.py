@@ -21,6 +21,8 @@ _NOT_WRITABLE = {
     errno.EROFS: "write elsewhere",
     errno.EACCES: "ask for the right to write there, or write elsewhere",
     errno.EPERM: "ask for the right to write there, or write elsewhere",
+    errno.EEXIST: "a file lies where its folder should be: move the file away",
+    errno.ENOTDIR: "a file lies where its folder should be: move the file away",
 }
 _HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES)
 
@@ -174,12 +176,12 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def _is_of_writing(error: OSError, path: Path) -> bool:
-    """Tell whether an error is of a path, its temporary neighbours or parents that are missing; not of what is read."""
+    """Tell whether an error is of a path, its temporary neighbours or what should be above it; not of what is read."""
     if not isinstance(error.filename, str):  # as of a file that was open already
         return True
     file, target = Path(error.filename).resolve(), path.resolve()
     if file in target.parents:
-        return not os.path.exists(file)  # noqa: PTH110 - pathlib's raises where one may not look
+        return not os.path.isdir(file)  # noqa: PTH112 - pathlib's raises where one may not look
     beside = file.relative_to(target.parent).parts[0] if target.parent in file.parents else ""
     return beside == target.name or beside.startswith(f".{target.name}.")
 

@@ -113,6 +113,16 @@ def test_what_is_part_of_the_output_is_of_writing(tmp_path, name):
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / name))
 
 
+@pytest.mark.parametrize("below", ["out", "folder/out"])
+def test_a_file_in_place_of_a_parent_folder_is_named(tmp_path, below):
+    (tmp_path / "artifacts").touch()
+    with (
+        pytest.raises(UserError, match=r"out: cannot be written: .*; a file lies where its folder should be"),
+        replaced_folder(tmp_path / "artifacts" / below),
+    ):
+        pytest.fail("begun")
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "folder/file"
     with replaced_file(path) as partial:

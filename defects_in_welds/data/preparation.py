@@ -84,6 +84,7 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path, workers: int 
         DataError: If the data set cannot be read or divided, or ``prepare.on_finding`` is ``fail`` and something in it
             corrupts training; all findings then are in a table beside ``out_dir``.
         ParamsError: If a film's pixel pitch is needed and unknown, or the parameters that need it do not suit the film.
+        UserError: If another run is at work there, or the store cannot be written.
     """
     prepare = params.prepare
     findings: list[Finding] = []
@@ -93,7 +94,7 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path, workers: int 
         dataset_checks.write_checks(findings, prepare.on_finding, writer.folder / dataset_checks.CHECKS_NAME)
         store = TensorStore.open(writer.folder)
         draw_preview(store, params.augmentation, prepare.seed, writer.folder / PREVIEW_NAME)
-    store.path = out_dir  # the folder's name from here on
+    store.path = out_dir  # the folder's name from now on: a process that takes over the store opens it there
     _report(store.manifest, findings, out_dir)
     return store
 

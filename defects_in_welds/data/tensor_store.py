@@ -334,11 +334,11 @@ def _map_array(path: Path, dtype: str, side_px: int, least_rows: int) -> np.ndar
 def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST_NAME
     try:
-        content = json.loads(file.read_bytes(), object_hook=_annotation_from_json)
+        content = json.loads(file.read_bytes(), object_hook=_annotation_at_once)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no prepared data; {_REMEDY}") from None
-    except (OSError, ValueError, RecursionError, TypeError, LookupError) as error:
-        raise DataError(f"{file}: not a readable manifest ({error!s:.200}); {_REMEDY}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not a readable manifest ({error}); {_REMEDY}") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
         found = f"format {version!s:.40}, not {FORMAT_VERSION}"
@@ -367,18 +367,23 @@ def _manifest_from_json(content: dict[str, Any]) -> Manifest:
     )
 
 
-def _annotation_from_json(content: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever else JSON holds stays as it is
+def _annotation_at_once(content: dict[str, Any]) -> Any:  # noqa: ANN401 - what makes no annotation stays as it is
     """Make annotations while JSON is parsed: as dictionaries, all of them together would take much memory."""
-    if "measures" not in content:
+    try:
+        return _annotation_from_json(content)
+    except (KeyError, TypeError):
         return content
+
+
+def _annotation_from_json(content: dict[str, Any]) -> FilmAnnotation:
     measures = Measures(**content["measures"])
     return FilmAnnotation(**{**content, "box_xyxy": tuple(content["box_xyxy"]), "measures": measures})
 
 
 def _film_from_json(content: dict[str, Any]) -> FilmRecord:
-    annotations = tuple(content["annotations"])
-    if not all(isinstance(annotation, FilmAnnotation) for annotation in annotations):
-        raise ValueError("an annotation without measures")
+    annotations = tuple(
+        one if isinstance(one, FilmAnnotation) else _annotation_from_json(one) for one in content["annotations"]
+    )
     return FilmRecord(**{**content, "split": Split(content["split"]), "annotations": annotations})
 
 

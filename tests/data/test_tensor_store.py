@@ -198,6 +198,9 @@ def drop_measures(folder):
 
 def other_version(folder):
     content = json.loads((folder / "manifest.json").read_bytes())
+    for film in content["films"]:
+        for annotation in film["annotations"]:
+            annotation["of another version"] = 1
     (folder / "manifest.json").write_text(json.dumps(content | {"format_version": 0}))
 
 
@@ -219,8 +222,8 @@ def shrink_array(folder):
     [
         (break_manifest, "manifest.json: not a readable manifest"),
         (drop_key, "manifest.json: broken manifest .*labels"),
-        (drop_box, "manifest.json: not a readable manifest .*box_xyxy"),
-        (drop_measures, "manifest.json: broken manifest .*without measures"),
+        (drop_box, "manifest.json: broken manifest .*box_xyxy"),
+        (drop_measures, "manifest.json: broken manifest .*measures"),
         (other_version, "prepared by another version"),
         (cut_array, "tiles_uint8.npy: not a readable array"),
         (remove_array, "tiles_uint16.npy: not a readable array"),

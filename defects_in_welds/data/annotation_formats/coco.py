@@ -7,8 +7,6 @@ without annotations is free of defects; an image that no file lists is no part o
 """
 
 import json
-import mmap
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,7 +43,7 @@ LOOKS_FOR = "a JSON file with images, annotations and categories"
 _KEYS = ("images", "annotations", "categories")
 _READ_OF_IMAGES = ("id", "file_name", "width", "height", "split", "weld", "pixel_pitch_mm")
 _READ_OF_ANNOTATIONS = ("id", "image_id", "category_id", "bbox", "difficult", "iscrowd", *MEASURES)
-_READ = frozenset([*_KEYS, *_READ_OF_IMAGES, *_READ_OF_ANNOTATIONS, "name"])
+_BLOCK_BYTES = 2**20
 
 
 def recognises(root: Path) -> bool:
@@ -92,15 +90,17 @@ def _instance_files(root: Path) -> list[Path]:
 
 
 def _names_lists(path: Path) -> bool:
-    """Look for the names of the three lists, without reading a file of maybe gigabytes into memory."""
+    """Look for the names of the three lists block by block: a file of another kind may have gigabytes."""
+    missing = {f'"{key}"'.encode() for key in _KEYS}
+    seen = b""
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:  # cannot be mapped
-                return False
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return all(content.find(f'"{key}"'.encode()) >= 0 for key in _KEYS)
+            while missing and (block := file.read(_BLOCK_BYTES)):
+                seen = seen[-max(map(len, missing)) :] + block
+                missing = {name for name in missing if name not in seen}
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
+    return not missing
 
 
 def _split_rank(path: Path, root: Path) -> int:
@@ -178,7 +178,12 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _what_is_read(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key in _READ}
+    """Drop the other keys of an image or annotation while JSON is parsed."""
+    if "image_id" in entry:
+        return {key: entry[key] for key in _READ_OF_ANNOTATIONS if key in entry}
+    if "file_name" in entry:
+        return {key: entry[key] for key in _READ_OF_IMAGES if key in entry}
+    return entry
 
 
 def _read_categories(path: Path, entries: list[dict[str, Any]]) -> dict[int, str]:

@@ -189,4 +189,33 @@ def test_broken_file_is_an_error(tmp_path, content, reason):
 
 def test_other_json_is_not_recognised(tmp_path):
     (tmp_path / "settings.json").write_text('{"images": 3}')
+    (tmp_path / "empty.json").touch()
     assert not coco.recognises(tmp_path)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 30])
+def test_a_file_is_recognised_wherever_its_blocks_end(tmp_path, block_bytes, monkeypatch):
+    monkeypatch.setattr(coco, "_BLOCK_BYTES", block_bytes)
+    write(tmp_path / "all.json")
+    (tmp_path / "settings.json").write_text('{"images": 3, "categories": 4, "annotation": "s"}')
+    assert coco._instance_files(tmp_path) == [tmp_path / "all.json"]
+
+
+def test_what_nobody_reads_hides_nothing_that_is_read(tmp_path):
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name)
+    write(
+        tmp_path / "all.json",
+        info={"id": 1, "image_id": 1},
+        images=[image(1, weld={"number": 1}, scene={"weld": 3}), image(2, "b.png", weld={"number": 2})],
+        annotations=[
+            annotation(1, difficult={"by": "x"}, segmentation={"counts": "abc", "size": [1, 2]}),
+            annotation(2, bbox={"left": 1}),
+        ],
+    )
+    dataset = coco.read(tmp_path)
+    assert [film.weld for film in dataset.radiographs] == ["{'number': 1}", "{'number': 2}"]
+    assert [found.difficult for found in dataset.radiographs[0].annotations] == [True]
+    assert [finding.message for finding in dataset.findings] == [
+        "bbox: {'left': 1} where [left, top, width, height] is expected"
+    ]
