@@ -33,7 +33,9 @@ def run_command(commands: Mapping[str, Callable[..., None]], given: Sequence[str
             # Fire would make numbers of overrides, and of folders such as 2024.
             SetParseFn(str)(command)
             SetParseFns(**dict.fromkeys(_flags(command), DefaultParseValue))(command)
-        fire.Fire(dict(commands), command=list(given), name=__package__)
+        # Asked for help beside other arguments, Fire would run the command first.
+        asked = [given[0], "--help"] if "--help" in given[1:] else list(given)
+        fire.Fire(dict(commands), command=asked, name=__package__)
 
 
 def _require_known(commands: Mapping[str, Callable[..., None]], given: Sequence[str]) -> None:

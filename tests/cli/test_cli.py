@@ -36,6 +36,14 @@ def test_each_command_explains_itself(command, project, capsys):
     assert "OVERRIDES" in capsys.readouterr().err
 
 
+def test_who_asks_for_help_beside_other_arguments_gets_help_alone(project, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_command(COMMANDS, ["simulate", "preview", *TINY, "--help"])
+    assert ended.value.code == 0
+    assert "OVERRIDES" in capsys.readouterr().err
+    assert not Path("artifacts").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
