@@ -1,7 +1,7 @@
 """The truth of simulated flaws as COCO, with what the standard lacks in extra fields."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,16 +83,19 @@ def write_truth(
         films: Each image's entry, without its id, and the entries of the flaws on it.
         class_ids: Category ids by class name.
     """
-    images = [{"id": number, **image} for number, (image, _) in enumerate(films, start=1)]
-    flaws = [(number, flaw) for number, (_, on_film) in enumerate(films, start=1) for flaw in on_film]
-    lists: dict[str, Sequence[Entry]] = {
-        "images": images,
-        "annotations": [{"id": number, "image_id": film, **flaw} for number, (film, flaw) in enumerate(flaws, start=1)],
-        "categories": [
+    numbered = list(enumerate(films, start=1))
+    flaws = ((number, flaw) for number, (_, on_film) in numbered for flaw in on_film)
+    lists: dict[str, Iterable[Entry]] = {
+        "images": ({"id": number, **image} for number, (image, _) in numbered),
+        "annotations": ({"id": number, "image_id": film, **flaw} for number, (film, flaw) in enumerate(flaws, start=1)),
+        "categories": (
             {"id": number, "name": name, "iso_6520_1": iso_6520_1_number(name)} for name, number in class_ids.items()
-        ],
+        ),
     }
-    parts = [f'"info": {json.dumps(dict(info))}']
-    for key, entries in lists.items():
-        parts.append(f'"{key}": [\n' + ",\n".join(json.dumps(entry) for entry in entries) + "\n]")
-    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8", newline="\n")
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write('{\n"info": ' + json.dumps(dict(info)))
+        for key, entries in lists.items():
+            file.write(f',\n"{key}": [\n')
+            file.writelines(",\n" * (place > 0) + json.dumps(entry) for place, entry in enumerate(entries))
+            file.write("\n]")
+        file.write("\n}\n")
