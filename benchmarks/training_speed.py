@@ -36,24 +36,24 @@ CLASSES = ("crack", "lack of fusion", "lack of penetration", "gas pore", "slag i
 GREY_MEAN, GREY_STD = 0.5, 0.2
 PROPOSALS = 1000
 GOALS = {"torchvision, its size": 2.5, "torchvision, our size": 1.6}
-WARM_UP_STEPS = 1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5, help="steps of each kind that take turns")
+    parser.add_argument("--warm-up", type=int, default=1, help="steps of each kind before them")
     parser.add_argument("--img-size", type=int, default=640, help="tile side, in pixels")
     parser.add_argument("--batch-size", type=int, help="tiles a step; 2 on a CPU and 8 on a GPU where it is not given")
-    parser.add_argument("--loss-steps", type=int, default=50, help="steps of the check of the losses")
+    parser.add_argument("--loss-steps", type=int, default=50, help="steps of the check of losses, on the CPU; 0: none")
     parser.add_argument("--loss-img-size", type=int, default=128, help="tile side of that check, in pixels")
     arguments = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.simplefilter("ignore")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch_size = arguments.batch_size or (8 if device.type == "cuda" else 2)
-    speed = compare_speed(arguments.img_size, batch_size, arguments.pairs, device)
-    losses = compare_losses(arguments.loss_img_size, arguments.loss_steps)
+    speed = compare_speed(arguments.img_size, batch_size, arguments.warm_up, arguments.pairs, device)
     print_table(speed)
+    losses = compare_losses(arguments.loss_img_size, arguments.loss_steps) if arguments.loss_steps else None
     record(
         "training_speed",
         {
@@ -66,16 +66,16 @@ def main() -> None:
     )
 
 
-def compare_speed(img_size: int, batch_size: int, pairs: int, device: torch.device) -> dict[str, Any]:
-    params = load_params()
+def compare_speed(img_size: int, batch_size: int, warm_up: int, pairs: int, device: torch.device) -> dict[str, Any]:
+    params = load_params(["experiment=gpu"] if device.type == "cuda" else [])
     references = {
         "torchvision, its size": ReferenceLoop(build_reference(800, 1333), device),
         "torchvision, our size": ReferenceLoop(build_reference(img_size, img_size), device),
     }
     turns = TakeTurns({name: loop.step for name, loop in references.items()})
     module = DetectionModule(build_ours(img_size), CLASSES, params.model.detections_per_tile, params.train)
-    train_with_lightning(module, make_tiles(img_size, batch_size, WARM_UP_STEPS + pairs), params, turns)
-    seconds = {name: np.array(times[WARM_UP_STEPS:]) for name, times in turns.seconds.items()}
+    train_with_lightning(module, make_tiles(img_size, batch_size, warm_up + pairs), params, turns)
+    seconds = {name: np.array(times[warm_up:]) for name, times in turns.seconds.items()}
     return {
         name: {
             "images a second": round(batch_size / float(np.median(times[:, 0])), 3),
@@ -83,7 +83,7 @@ def compare_speed(img_size: int, batch_size: int, pairs: int, device: torch.devi
             "processor seconds a step": round(float(np.median(times[:, 1])), 2),
             "processor seconds over ours": round(float(np.median(times[:, 1] / seconds["ours"][:, 1])), 2),
             "goal": GOALS.get(name),
-            "seconds of each step": times[:, 0].round(2).tolist(),
+            "seconds of each step": times[:, 0].round(3).tolist(),
         }
         for name, times in seconds.items()
     }
@@ -195,9 +195,10 @@ def now() -> np.ndarray:
 @contextlib.contextmanager
 def no_determinism() -> Iterator[None]:
     """Compute as the reference scripts do by default."""
+    before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     yield
-    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    torch.use_deterministic_algorithms(before, warn_only=torch.cuda.is_available())
 
 
 def train_with_lightning(
@@ -207,7 +208,7 @@ def train_with_lightning(
         accelerator="auto",
         devices=1,
         precision=resolve_precision(params.trainer),
-        deterministic="warn" if torch.cuda.is_available() else True,
+        deterministic=params.trainer.deterministic,
         max_epochs=1,
         gradient_clip_val=params.train.gradient_clip_norm,
         callbacks=[callback] if callback else [],
