@@ -14,7 +14,7 @@ import logging
 import statistics
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -73,8 +73,9 @@ def main() -> None:
     trained: dict[Run, tuple[Weights, dict[str, float]]] = {}
     # Spawned, not forked: CUDA does not survive a fork.
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
-        jobs = {run: pool.submit(train, run, params, arguments.store, arguments.jobs) for run in runs}
-        for run, job in jobs.items():
+        jobs = {pool.submit(train, run, params, arguments.store, arguments.jobs): run for run in runs}
+        for job in as_completed(jobs):
+            run = jobs[job]
             trained[run] = job.result()
             print(asdict(run), {name: round(value, 4) for name, value in trained[run][1].items()}, flush=True)
     record("equal_accuracy", summarise(trained, params))

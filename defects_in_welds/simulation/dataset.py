@@ -39,7 +39,7 @@ def simulate_dataset(params: SimulateParams, out_dir: Path, workers: int = 1) ->
     with replaced_folder(out_dir) as folder:
         (folder / IMAGES_NAME).mkdir()
         write_film = partial(_write_film, params, folder, class_ids)
-        films = list(tqdm(_films(write_film, params, workers), "simulate", params.films, unit="film"))
+        films = tqdm(_films(write_film, params, workers), "simulate", params.films, unit="film")
         info = {"description": _DESCRIPTION, "seed": params.seed}
         write_truth(folder / TRUTH_NAME, info, films, class_ids)
 

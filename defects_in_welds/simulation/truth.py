@@ -1,8 +1,10 @@
 """The truth of simulated flaws as COCO, with what the standard lacks in extra fields."""
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from jaxtyping import Bool
@@ -72,10 +74,10 @@ def run_lengths(
 def write_truth(
     path: Path,
     info: Mapping[str, object],
-    films: Sequence[tuple[Entry, Sequence[Entry]]],
+    films: Iterable[tuple[Entry, Sequence[Entry]]],
     class_ids: Mapping[str, int],
 ) -> None:
-    """Write a COCO file, one image or annotation a line.
+    """Write a COCO file, one image or annotation a line; each film is taken when the one before it is written.
 
     Args:
         path: File to write.
@@ -83,19 +85,23 @@ def write_truth(
         films: Each image's entry, without its id, and the entries of the flaws on it.
         class_ids: Category ids by class name.
     """
-    numbered = list(enumerate(films, start=1))
-    flaws = ((number, flaw) for number, (_, on_film) in numbered for flaw in on_film)
-    lists: dict[str, Iterable[Entry]] = {
-        "images": ({"id": number, **image} for number, (image, _) in numbered),
-        "annotations": ({"id": number, "image_id": film, **flaw} for number, (film, flaw) in enumerate(flaws, start=1)),
-        "categories": (
-            {"id": number, "name": name, "iso_6520_1": iso_6520_1_number(name)} for name, number in class_ids.items()
-        ),
-    }
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write('{\n"info": ' + json.dumps(dict(info)))
-        for key, entries in lists.items():
-            file.write(f',\n"{key}": [\n')
-            file.writelines(",\n" * (place > 0) + json.dumps(entry) for place, entry in enumerate(entries))
-            file.write("\n]")
-        file.write("\n}\n")
+    categories = [
+        {"id": number, "name": name, "iso_6520_1": iso_6520_1_number(name)} for name, number in class_ids.items()
+    ]
+    # Images come before annotations: these wait in a file, not in memory.
+    with (
+        path.open("w", encoding="utf-8", newline="\n") as file,
+        TemporaryFile("w+", encoding="utf-8", newline="\n", dir=path.parent) as annotations,
+    ):
+        file.write('{\n"info": ' + json.dumps(dict(info)) + ',\n"images": [\n')
+        flaw_id = 0
+        for number, (image, flaws) in enumerate(films, start=1):
+            file.write(",\n" * (number > 1) + json.dumps({"id": number, **image}))
+            for flaw in flaws:
+                flaw_id += 1
+                entry = json.dumps({"id": flaw_id, "image_id": number, **flaw})
+                annotations.write(",\n" * (flaw_id > 1) + entry)
+        annotations.seek(0)
+        file.write('\n],\n"annotations": [\n')
+        shutil.copyfileobj(annotations, file)
+        file.write('\n],\n"categories": [\n' + ",\n".join(map(json.dumps, categories)) + "\n]\n}\n")

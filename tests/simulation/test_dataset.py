@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from defects_in_welds.params import ParamsError, SimulateParams, load_params
 from defects_in_welds.simulation.beam import draw_beam
 from defects_in_welds.simulation.dataset import simulate_dataset
 from defects_in_welds.simulation.scene import draw_detector, simulate_film
-from defects_in_welds.simulation.truth import run_lengths
+from defects_in_welds.simulation.truth import run_lengths, write_truth
 
 TINY = ("simulate.films=4", "simulate.seed=3", "simulate.height_px=200", "simulate.width_px=400")
 
@@ -95,6 +96,26 @@ def test_masks_are_what_others_decode_from_the_run_lengths(simulated):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
         assert box == annotation["bbox"]
+
+
+def test_the_truth_numbers_flaws_through_and_keeps_no_film(tmp_path):
+    class Described(dict):
+        """An entry that a weak reference can point to."""
+
+    seen = []
+
+    def films():
+        for flaws in (2, 0, 1):
+            assert not any(entry() for entry in seen[:-1])  # the loop still holds the last one
+            image = Described(file_name="a.tiff")
+            seen.append(weakref.ref(image))
+            yield image, [{"category_id": 1}] * flaws
+
+    write_truth(tmp_path / "annotations.json", {"seed": 1}, films(), {"gas pore": 1})
+    truth = truth_of(tmp_path)
+    assert [image["id"] for image in truth["images"]] == [1, 2, 3]
+    assert [(flaw["id"], flaw["image_id"]) for flaw in truth["annotations"]] == [(1, 1), (2, 1), (3, 3)]
+    assert [path.name for path in tmp_path.iterdir()] == ["annotations.json"]
 
 
 def test_run_lengths_begin_with_what_lies_outside():
