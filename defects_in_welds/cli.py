@@ -159,7 +159,7 @@ def predict(
         films_and_overrides: Image files, and folders that are searched for them; and overrides, such as
             ``prepare.pixel_pitch_mm=0.05`` where the files do not say it.
         out: Folder to write.
-        model: Checkpoint, or folder of a model.
+        model: Checkpoint, folder of a model, or folder that export_model has written.
         min_score: Least score of what is reported; that of the operating point otherwise.
         pictures: Whether to write an annotated picture of each film.
     """
@@ -182,6 +182,28 @@ def predict(
         min_score=min_score,
         with_pictures=pictures,
     )
+
+
+def export_model(
+    *overrides: str,
+    out: str = "artifacts/exported",
+    model: str = str(MODEL_DIR),
+    runtime: str = "openvino",
+    precision: str = "float32",
+) -> None:
+    """Write the trained detector in the form of a faster runtime; predict takes the folder as --model.
+
+    Args:
+        overrides: As of every command.
+        out: Folder to write.
+        model: Checkpoint, or folder of a model.
+        runtime: onnx or openvino; each needs its package.
+        precision: float32, bfloat16 (openvino) or int8.
+    """
+    from defects_in_welds.inference import model_export
+
+    load_params(overrides)
+    model_export.export_model(_path("model", model), _path("out", out), runtime, precision, PREPARED_DIR)
 
 
 def doctor(*overrides: str) -> None:
@@ -210,7 +232,8 @@ def _require_share(flag: str, given: object) -> None:
 
 
 COMMANDS = {
-    command.__name__: command for command in (simulate, implant, prepare, train, evaluate, report, predict, doctor)
+    command.__name__: command
+    for command in (simulate, implant, prepare, train, evaluate, report, predict, export_model, doctor)
 }
 
 

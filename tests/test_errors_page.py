@@ -145,6 +145,12 @@ def prepare() -> None:
     run_command(COMMANDS, ["prepare"])
 
 
+def break_export() -> None:
+    write_yolo()
+    Path("artifacts/exported").mkdir(parents=True)
+    Path("artifacts/exported/exported_model.json").write_text("{")
+
+
 def nothing() -> None:
     """The fault is in the command, or in an empty project."""
 
@@ -201,6 +207,9 @@ SCENARIOS: dict[str, Callable[[], None]] = {
     "predicting into a folder that holds other data": write_yolo,
     "predicting before training": write_yolo,
     "predicting without a pixel pitch that the model needs": train_at_a_pitch,
+    "an export for an unknown runtime": nothing,
+    "an export before training": nothing,
+    "predicting with a broken export": break_export,
     "reporting before evaluating": prepare,
 }
 

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,17 @@ def load_toml(name: str) -> dict:
 
 
 def locked_packages(groups: set[str]) -> dict[tuple[str, str], set[str]]:
-    """Map (name, version) to the hashes of the package's files."""
+    """Map (name, version) to the hashes of the package's files; without what only extras of the main group ask for."""
     return {
         (package["name"], package["version"]): {file["hash"] for file in package["files"]}
         for package in load_toml("poetry.lock")["package"]
-        if groups & set(package["groups"])
+        if any(group in groups and not is_optional(package, group) for group in package["groups"])
     }
+
+
+def is_optional(package: dict, group: str) -> bool:
+    markers = package.get("markers", "")
+    return "extra ==" in (markers if isinstance(markers, str) else markers.get(group, ""))
 
 
 def required_packages(name: str) -> dict[tuple[str, str], set[str]]:
@@ -52,18 +58,25 @@ def test_requirements_file_holds_pins_with_hashes_alone(name):
 def test_lock_keeps_to_the_ranges_of_pyproject():
     pyproject = load_toml("pyproject.toml")
     locked = locked_packages({"main", "dev"})
-    for line in pyproject["project"]["dependencies"] + pyproject["dependency-groups"]["dev"]:
+    extras = pyproject["project"]["optional-dependencies"].values()
+    for line in chain(pyproject["project"]["dependencies"], pyproject["dependency-groups"]["dev"], *extras):
         requirement = Requirement(line)
         versions = [version for name, version in locked if name == canonicalize_name(requirement.name)]
         assert len(versions) == 1, f"{line}: locked as {versions}"
         assert requirement.specifier.contains(versions[0]), f"{line}: locked as {versions[0]}"
 
 
+def test_the_tests_have_what_extras_ask_for():
+    pyproject = load_toml("pyproject.toml")
+    extras = set(chain(*pyproject["project"]["optional-dependencies"].values()))
+    assert extras <= set(pyproject["dependency-groups"]["dev"])
+
+
 def test_every_dependency_says_why_it_is_there():
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     tables = [
         re.search(pattern, text, re.DOTALL | re.MULTILINE)
-        for pattern in (r"^dependencies = \[(.*?)^\]", r"^dev = \[(.*?)^\]")
+        for pattern in (r"^dependencies = \[(.*?)^\]", r"^runtimes = \[(.*?)^\]", r"^dev = \[(.*?)^\]")
     ]
     lines = [line for table in tables for line in table.group(1).strip().splitlines()]
     assert [line for line in lines if not re.search(r'",\s+# \S', line)] == []

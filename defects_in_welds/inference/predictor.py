@@ -19,6 +19,7 @@ from defects_in_welds.data.standardisation import standardise
 from defects_in_welds.data.tensor_store import TensorStore
 from defects_in_welds.data.tiling import cut_tile, plan_tiles
 from defects_in_welds.inference.detections import Detections
+from defects_in_welds.inference.exported_model import load_exported_model
 from defects_in_welds.inference.tile_merging import merge_tiles
 from defects_in_welds.model.checkpoint import load_detector
 from defects_in_welds.model.faster_rcnn import InputSpec
@@ -34,7 +35,8 @@ Tile = Float32[np.ndarray, "tile tile"]
 class Predictor:
     """A trained detector and what it was trained for.
 
-    It computes in float32 on every device: mixed precision would move scores by more than what two runs differ in.
+    From a checkpoint it computes in float32 on every device: mixed precision would move scores by more than what two
+    runs differ in. An exported model says itself what it computes in.
 
     Attributes:
         defect_classes: Names in order of their ids, from 1.
@@ -68,6 +70,17 @@ class Predictor:
         detector, checkpoint = load_detector(Path(path), device)
         at_once = min(torch.get_num_threads(), _MOST_AT_ONCE) if device.type == "cpu" else 1
         return cls(detector, checkpoint.defect_classes, checkpoint.input_spec, device, at_once)
+
+    @classmethod
+    def from_exported_model(cls, folder: str | Path) -> Self:
+        """Open a model that `export_model` has written, on the CPU.
+
+        Raises:
+            ExportedModelError: If the folder is no exported model of ours.
+            UserError: If its runtime is not installed.
+        """
+        detector, described = load_exported_model(Path(folder))
+        return cls(detector, described.defect_classes, described.input_spec, torch.device("cpu"))
 
     def predict(
         self, film: str | Path | Shaped[np.ndarray, "height width *channels"], params: Params | None = None

@@ -16,6 +16,7 @@ from defects_in_welds.data.dataset_checks import CHECKS_NAME, hidden_bit_depth_f
 from defects_in_welds.data.film_files import FilmFile, find_films, read_film
 from defects_in_welds.data.image_reading import read_image_hw
 from defects_in_welds.inference.export import INDICATIONS_NAME, PICTURES_NAME, PREDICTIONS_NAME, IndicationExport
+from defects_in_welds.inference.exported_model import is_exported_model
 from defects_in_welds.inference.operating_point import choose_min_score
 from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.model.checkpoint import BEST_NAME
@@ -47,7 +48,7 @@ def predict_films(
             whether a film that cannot be read stops everything (``fail``) or is left out (``drop``, ``keep``); and
             ``evaluate.fallback_score_threshold``.
         given: Films, and folders of them.
-        model: A checkpoint, or the folder of a model.
+        model: A checkpoint, the folder of a model, or an exported model.
         evaluation_dir: Holds ``operating_point.json``.
         out_dir: Replaced as a whole. It must not exist yet, or hold nothing but earlier predictions.
         min_score: Least score of what is reported; None: see `choose_min_score`.
@@ -55,20 +56,20 @@ def predict_films(
 
     Raises:
         CheckpointError: If there is no checkpoint, or it is broken.
+        ExportedModelError: If the exported model is broken.
         DataError: If there are no films, or films that cannot be read.
         ParamsError: If the overlap does not suit the model's tiles.
-        UserError: If ``out_dir`` holds something else.
+        UserError: If ``out_dir`` holds something else, or the runtime of an exported model is not installed.
     """
     films = find_films(given)
     _require_free(out_dir, films)
     left_out = _LeftOut(params.prepare.on_finding)
     # Most of what can be wrong with a file shows in its header: all are read before anything is computed.
     films = [film for film in films if left_out.unless(film, partial(_read_header, film))]
-    checkpoint = model / BEST_NAME if model.is_dir() or not model.suffix else model
-    predictor = Predictor.from_checkpoint(checkpoint)
-    least = choose_min_score(min_score, checkpoint.parent, evaluation_dir, params.evaluate.fallback_score_threshold)
+    predictor, source, model_dir = _load(model)
+    least = choose_min_score(min_score, model_dir, evaluation_dir, params.evaluate.fallback_score_threshold)
     _log.info("least score %.3g: %s", least.value, least.origin)
-    info = {"description": _DESCRIPTION, "model": str(checkpoint), "min_score": least.value, "chosen_by": least.origin}
+    info = {"description": _DESCRIPTION, "model": str(source), "min_score": least.value, "chosen_by": least.origin}
     start = time.monotonic()
     with (
         replaced_folder(out_dir) as folder,
@@ -81,6 +82,14 @@ def predict_films(
     _log.info("%d films, %.2f films/s, %d indications: %s", *counts, out_dir / INDICATIONS_NAME)
     if left_out.findings:
         _log.warning("%d films left out: %s", len(left_out.findings), out_dir / CHECKS_NAME)
+
+
+def _load(model: Path) -> tuple[Predictor, Path, Path]:
+    """Open a model; give what it was read from, and the folder that holds its ``run.json``."""
+    if is_exported_model(model):
+        return Predictor.from_exported_model(model), model, model
+    checkpoint = model / BEST_NAME if model.is_dir() or not model.suffix else model
+    return Predictor.from_checkpoint(checkpoint), checkpoint, checkpoint.parent
 
 
 class _LeftOut:

@@ -67,6 +67,13 @@ def test_who_asks_for_help_beside_other_arguments_gets_help_alone(project, capsy
         (["predict", "a", "--films", "b"], "predict has no flag --films; it has --help, --min_score, --model, --out"),
         (["predict", "a", "prepare.bits=12"], "unknown key prepare.bits"),
         (["predict", "prepare.bit_depth=12"], "predict needs films"),
+        (["export_model", "--runtime", "tensorrt"], "--runtime is 'tensorrt'; allowed: onnx, openvino"),
+        (
+            ["export_model", "--runtime=onnx", "--precision=16"],
+            "--precision is 16; allowed with --runtime onnx:",
+        ),
+        (["export_model", "--out", "7"], "--out is 7; allowed: a path that is no plain number"),
+        (["export_model"], "artifacts/model/best.ckpt: there is no checkpoint; give a best.ckpt"),
         (["implant", "--copies", "none"], "--copies is 'none'; allowed: a whole number above 0"),
     ],
 )

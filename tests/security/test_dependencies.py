@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -47,9 +48,15 @@ def locked():
     }
 
 
-def installed():
-    """Walk from our own package over what each asks for, here and without extras."""
-    seen, open_names = set(), ["defects-in-welds", *locked()]
+def optional():
+    """Name what our extras ask for."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [Requirement(line).name for lines in project["optional-dependencies"].values() for line in lines]
+
+
+def installed(*more):
+    """Walk from our own package, and more, over what each asks for, here and without extras."""
+    seen, open_names = set(), ["defects-in-welds", *more, *locked()]
     while open_names:
         name = canonicalize_name(open_names.pop())
         if name in seen:
@@ -88,7 +95,7 @@ def test_every_dependency_may_be_used_by_anybody():
     listed = WITHOUT_METADATA | ACCEPTED
     problems = {
         name: problem
-        for name in installed()
+        for name in installed(*optional())
         for problem in [problem_with(licence_of(name))]
         if problem and name not in listed and not NVIDIA.fullmatch(name)
     }

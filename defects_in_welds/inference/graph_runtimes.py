@@ -1,0 +1,98 @@
+"""Network graphs in runtimes other than PyTorch: their packages are optional, and imported when one is asked for."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from defects_in_welds.params import UserError
+
+Graph = Callable[[Tensor], list[Tensor]]
+"""From one tensor to several, on the CPU; the first axis of all is free."""
+
+SUFFIXES_OF = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
+"""Of the files that hold a graph, by runtime; the first is the one to open."""
+
+PRECISIONS_OF = {"onnx": ("float32", "int8"), "openvino": ("float32", "bfloat16", "int8")}
+"""By runtime. ONNX Runtime has no bfloat16 convolutions for CPUs."""
+
+PACKAGE_OF = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""That runs graphs, by runtime."""
+
+
+def require_package(name: str) -> Any:  # noqa: ANN401 - a module without types
+    """Import an optional package, and keep it from reporting to its makers.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    # ONNX Runtime sends who computes what from 1.29 on, and makes an id of the machine, unless this is set before.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # OpenVINO sends that it was imported. Without this package of its own, which it then finds missing, it does not.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        raise UserError(
+            f"the package {package} is not installed; run `pip install '.[runtimes]'` in the folder of the project"
+        ) from None
+
+
+def open_graph(path: Path, runtime: str, precision: str) -> Graph:
+    """Open a graph, to run on as many threads as torch has.
+
+    Args:
+        path: Its file.
+        runtime: A key of `PRECISIONS_OF`.
+        precision: One of those of the runtime.
+
+    Raises:
+        UserError: If the runtime is not installed.
+        RuntimeError: If the runtime cannot read the file.
+    """
+    package = require_package(PACKAGE_OF[runtime])
+    return _open_onnx(package, path) if runtime == "onnx" else _open_openvino(package, path, precision)
+
+
+def _open_onnx(onnxruntime: Any, path: Path) -> Graph:  # noqa: ANN401
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Its threads would otherwise keep the cores busy in vain while torch's are at work between two graphs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors alone
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of classes of its own
+        raise RuntimeError(f"ONNX Runtime: {error}") from None
+    (given,) = session.get_inputs()
+
+    def run(values: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(found) for found in session.run(None, {given.name: values.numpy()})]
+
+    return run
+
+
+def _open_openvino(openvino: Any, path: Path, precision: str) -> Graph:  # noqa: ANN401
+    core = openvino.Core()
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    hint = "bf16" if precision == "bfloat16" and has_bfloat16 else "f32"
+    settings = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = core.compile_model(str(path), "CPU", settings).create_infer_request()
+
+    def run(values: Tensor) -> list[Tensor]:
+        found = request.infer([values.numpy()], share_inputs=True)
+        return [torch.from_numpy(each) for each in found.values()]
+
+    return run
