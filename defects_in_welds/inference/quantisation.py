@@ -26,7 +26,7 @@ def quantise(graphs: Sequence[Path], detector: FasterRCNN, tiles: Sequence[Float
     Raises:
         UserError: If a package is not installed.
     """
-    require_package("onnx")
+    onnx = require_package("onnx")
     quantization = require_package("onnxruntime.quantization")
     for path, inputs in zip(graphs, _inputs_of_stages(detector, tiles), strict=True):
         quantised = path.with_suffix(".int8.onnx")
@@ -38,8 +38,16 @@ def quantise(graphs: Sequence[Path], detector: FasterRCNN, tiles: Sequence[Float
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
+            nodes_to_exclude=_last_nodes(onnx.load(path).graph),
         )
         quantised.replace(path)
+
+
+def _last_nodes(graph: Any) -> list[str]:  # noqa: ANN401 - of a package without types
+    """Name the layers that give scores and offsets: they cost next to nothing, and their errors are those of boxes."""
+    maker_of = {output: node for node in graph.node for output in node.output}
+    makers = [maker_of[output.name] for output in graph.output if not output.name.startswith("features")]
+    return [(maker_of[node.input[0]] if node.op_type == "Cast" else node).name for node in makers]
 
 
 class _Examples:
