@@ -196,9 +196,10 @@ def measure(detector: nn.Module, store: TensorStore, params: Params, device: tor
 
 
 def summarise(trained: dict[Run, tuple[Weights, dict[str, float]]], params: Params) -> dict[str, Any]:
+    runs = sorted(trained, key=lambda run: run.seed)
     measures: dict[str, Any] = {}
     for of in ("ours", "torchvision"):
-        seeds = [run for run in trained if run.of == of and run.repeat == 0 and run.deterministic]
+        seeds = [run for run in runs if run.of == of and run.repeat == 0 and run.deterministic]
         for name in ("mAP50", "mAP"):
             values = [trained[run][1][name] for run in seeds]
             spread = statistics.stdev(values) if len(values) > 1 else None
