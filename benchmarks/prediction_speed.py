@@ -12,7 +12,8 @@ whole, which it would add, is switched off. Both get the same films, as PNG of 8
 The films are those of the sample, as wide and high as asked for, with as many flaws for each millimetre. Runs take
 turns, each a process of its own; imports, loading the model and a first small film are left out, decoding the file is
 not. On a busy machine the CPU time says more than the clock, and on one core the most: threads that wait for each other
-count as busy. With --folder the films and what was measured stay there, and a later call measures what is missing.
+count as busy. With --exported, folders that `export_model` has written are measured as well. With --folder the films
+and what was measured stay there, and a later call measures what is missing.
 """
 
 import argparse
@@ -96,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sahi", type=Path, required=True, help="Python of a virtual environment with SAHI")
     parser.add_argument("--model", type=Path, required=True, help="checkpoint with a Faster R-CNN R50-FPN")
+    parser.add_argument("--exported", type=Path, nargs="*", default=[], help="exported models of the same checkpoint")
     parser.add_argument("--films", type=int, default=5, help="films to simulate, each to be predicted by both in turn")
     parser.add_argument("--pairs", type=int, help="how many of them to predict; left out: all")
     parser.add_argument("--batch_size", type=int, help="tiles at once; left out: evaluate.batch_size")
@@ -110,7 +112,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         films, truth = simulated_films(folder, arguments)
-        commands = {"ours": ours(arguments), "SAHI": sahi(arguments)}
+        models = {"ours": arguments.model, **{f"ours, {path.name}": path for path in arguments.exported}}
+        commands = {name: ours(model, arguments) for name, model in models.items()} | {"SAHI": sahi(arguments)}
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
         for film in films:
             for name, command in commands.items():
@@ -156,16 +159,16 @@ def sample_params(height_px: int, width_px: int) -> Params:
     return params
 
 
-def ours(arguments: argparse.Namespace) -> list[str | Path]:
+def ours(model: Path, arguments: argparse.Namespace) -> list[str | Path]:
     settings = [] if arguments.batch_size is None else [f"--batch_size={arguments.batch_size}"]
-    return [sys.executable, __file__, f"--sahi={arguments.sahi}", f"--model={arguments.model}", *settings, "--run"]
+    return [sys.executable, __file__, f"--sahi={arguments.sahi}", f"--model={model}", *settings, "--run"]
 
 
 def measure(model: Path, film: Path, warm_up: Path, out: Path, batch_size: int | None) -> None:
     from defects_in_welds.inference.predictor import Predictor
 
     params = load_params([] if batch_size is None else [f"evaluate.batch_size={batch_size}"])
-    predictor = Predictor.from_checkpoint(model)
+    predictor = Predictor.from_exported_model(model) if model.is_dir() else Predictor.from_checkpoint(model)
     predictor.predict(warm_up, params)
     cpu, start = cpu_seconds(), time.perf_counter()
     found = predictor.predict(film, params)
@@ -208,11 +211,12 @@ def summarise(
             "threads": of_films[0]["threads"],
             **average_precision(of_films, truth, defect_classes),
         }
-    for clock in ("seconds", "CPU seconds"):
-        ratios = [theirs[clock] / ours[clock] for ours, theirs in zip(runs["ours"], runs["SAHI"], strict=True)]
-        summary[f"{clock} of SAHI over ours"] = spread(ratios, 2)
-    for score in SHOWN_SCORES:
-        summary[f"detections from score {score}"] = compare(runs["ours"], runs["SAHI"], score)
+    for name in [name for name in runs if name != "SAHI"]:
+        for clock in ("seconds", "CPU seconds"):
+            ratios = [theirs[clock] / ours[clock] for ours, theirs in zip(runs[name], runs["SAHI"], strict=True)]
+            summary[f"{clock} of SAHI over {name}"] = spread(ratios, 2)
+        for score in SHOWN_SCORES:
+            summary[f"detections from score {score}, {name}"] = compare(runs[name], runs["SAHI"], score)
     return summary
 
 
