@@ -9,12 +9,11 @@ import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import metadata, version
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from defects_in_welds.params import Params, without_credentials
-from defects_in_welds.training.environment import PACKAGE, dependencies
+from defects_in_welds.training.environment import dependencies, package
 from defects_in_welds.training.tracking import git_commit, tracking_uri
 
 LEAST_FREE_GB = 5.0
@@ -45,10 +44,14 @@ def examine(params: Params, folder: Path) -> list[Check]:
     Args:
         params: Where MLflow's records go, and what the trainer runs on.
         folder: The project's.
+
+    Raises:
+        UserError: If this package is not installed.
     """
+    installed = package()
     return [
-        Check("package", f"{version(PACKAGE)}{_commit()}"),
-        Check("Python", f"{platform.python_version()} (supported: {metadata(PACKAGE)['Requires-Python']})"),
+        Check("package", f"{installed['Version']}{_commit()}"),
+        Check("Python", f"{platform.python_version()} (supported: {installed['Requires-Python']})"),
         Check("system", f"{platform.platform()}, {os.cpu_count()} CPU cores"),
         *_libraries(),
         _accelerator(params),

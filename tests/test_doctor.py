@@ -1,11 +1,15 @@
 import socket
 import subprocess
 from collections import namedtuple
+from email.message import Message
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
 from defects_in_welds import doctor
 from defects_in_welds.doctor import Check, describe, examine
+from defects_in_welds.params import UserError
+from defects_in_welds.training.environment import dependencies
 
 CANARY = "canary-secret"
 
@@ -29,6 +33,23 @@ def endpoint(url):
 def closed_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+def test_a_package_that_is_not_installed_is_one_line(params, dvc_project, monkeypatch):
+    def metadata_of(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("defects_in_welds.training.environment.metadata", metadata_of)
+    with pytest.raises(UserError, match=r"^the package defects-in-welds is not installed; run `poetry install` or"):
+        examine(params, dvc_project)
+
+
+def test_optional_packages_are_not_missed(monkeypatch):
+    installed = Message()
+    installed["Requires-Dist"] = "torch (>=2,<3)"
+    installed["Requires-Dist"] = 'nowhere-to-be-found (>=1) ; extra == "runtimes"'
+    monkeypatch.setattr("defects_in_welds.training.environment.metadata", lambda name: installed)
+    assert [name for name, _ in dependencies()] == ["torch"]
 
 
 def test_a_machine_in_order_has_versions_and_no_problem(params, dvc_project):

@@ -88,9 +88,10 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path, workers: int 
     """
     prepare = params.prepare
     findings: list[Finding] = []
+    failure_table = out_dir.with_name(dataset_checks.CHECKS_NAME)
     with StoreWriter(out_dir, prepare.img_size) as writer:
         # What is kept of each film is given up here: later steps need the manifest alone.
-        writer.complete(_store_films(data_dir, prepare, writer.files, workers, findings, out_dir.parent))
+        writer.complete(_store_films(data_dir, prepare, writer.files, workers, findings, failure_table))
         dataset_checks.write_checks(findings, prepare.on_finding, writer.folder / dataset_checks.CHECKS_NAME)
         store = TensorStore.open(writer.folder)
         draw_preview(store, params.augmentation, prepare.seed, writer.folder / PREVIEW_NAME)
@@ -100,10 +101,9 @@ def prepare_dataset(params: Params, data_dir: Path, out_dir: Path, workers: int 
 
 
 def _store_films(
-    data_dir: Path, prepare: PrepareParams, files: TileFiles, workers: int, findings: list[Finding], beside: Path
+    data_dir: Path, prepare: PrepareParams, files: TileFiles, workers: int, findings: list[Finding], failure_table: Path
 ) -> Manifest:
-    """Store the tiles of all films that can be used; add what is found to the findings, or leave its table beside."""
-    failure_table = beside / dataset_checks.CHECKS_NAME
+    """Store the tiles of all films that can be used; add what is found to the findings, or leave it as a table."""
     dataset = read_dataset(data_dir, prepare.annotation_format, prepare.classes)
     findings += dataset.findings
     films = _cut_films(dataset, prepare, files, workers, findings)
