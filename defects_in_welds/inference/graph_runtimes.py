@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,20 @@ def require_package(name: str) -> Any:  # noqa: ANN401 - a module without types
         ) from None
 
 
+@cache
+def openvino_core() -> Any:  # noqa: ANN401
+    """Start OpenVINO, once for the process.
+
+    Its CPU plug-in gives the thread that starts it another stack for signal handlers, and takes that away at its end.
+    Where several do so in turn, the last one puts back a stack that is gone, and the next signal with a handler ends
+    the process with a segmentation fault (seen with 2026.4.1).
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    return require_package("openvino").Core()
+
+
 def open_graph(path: Path, runtime: str, precision: str) -> Graph:
     """Open a graph, to run on as many threads as torch has.
 
@@ -59,7 +74,7 @@ def open_graph(path: Path, runtime: str, precision: str) -> Graph:
         RuntimeError: If the runtime cannot read the file.
     """
     package = require_package(PACKAGE_OF[runtime])
-    return _open_onnx(package, path) if runtime == "onnx" else _open_openvino(package, path, precision)
+    return _open_onnx(package, path) if runtime == "onnx" else _open_openvino(openvino_core(), path, precision)
 
 
 def _open_onnx(onnxruntime: Any, path: Path) -> Graph:  # noqa: ANN401
@@ -80,8 +95,7 @@ def _open_onnx(onnxruntime: Any, path: Path) -> Graph:  # noqa: ANN401
     return run
 
 
-def _open_openvino(openvino: Any, path: Path, precision: str) -> Graph:  # noqa: ANN401
-    core = openvino.Core()
+def _open_openvino(core: Any, path: Path, precision: str) -> Graph:  # noqa: ANN401
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     hint = "bf16" if precision == "bfloat16" and has_bfloat16 else "f32"
     settings = {

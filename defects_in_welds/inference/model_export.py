@@ -22,7 +22,7 @@ from defects_in_welds.inference.exported_model import (
     file_sha256,
     graph_files,
 )
-from defects_in_welds.inference.graph_runtimes import PACKAGE_OF, PRECISIONS_OF, require_package
+from defects_in_welds.inference.graph_runtimes import PACKAGE_OF, PRECISIONS_OF, openvino_core, require_package
 from defects_in_welds.inference.quantisation import quantise
 from defects_in_welds.model.checkpoint import BEST_NAME, load_detector
 from defects_in_welds.model.faster_rcnn import InputSpec
@@ -157,7 +157,7 @@ def _convert_to_openvino(folder: Path) -> None:
     openvino = require_package("openvino")
     for name in GRAPH_NAMES:
         path = folder / f"{name}.onnx"
-        openvino.save_model(openvino.Core().read_model(path), folder / f"{name}.xml", compress_to_fp16=False)
+        openvino.save_model(openvino_core().read_model(path), folder / f"{name}.xml", compress_to_fp16=False)
         path.unlink()
 
 

@@ -253,6 +253,21 @@ def test_no_runtime_reports_to_its_makers(exported, tmp_path):
     assert [str(path) for path in tmp_path.rglob("*") if re.search("onnx|intel|openvino", str(path), re.I)] == []
 
 
+def test_a_signal_after_models_have_come_and_gone_ends_nothing(exported):
+    script = (
+        "import os, signal, sys\n"
+        "from defects_in_welds.inference.predictor import Predictor\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "first, second = (Predictor.from_exported_model(sys.argv[1]) for _ in range(2))\n"
+        "del first\n"
+        "del second\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "print('alive')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, exported], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.split()) == (0, ["handled", "alive"]), run.stderr
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "prepared"
