@@ -34,7 +34,6 @@ OVERRIDES = [
     "prepare.test_share=0.45",
     "prepare.near_duplicate_correlation=1",  # of hundreds of tiny films some look alike
     "model.architecture=fasterrcnn_mobilenet_v3_large_320_fpn",
-    "model.proposals=50",
     "train.max_epochs=1",
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",

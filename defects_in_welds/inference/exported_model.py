@@ -27,6 +27,7 @@ GRAPH_NAMES = ("first_stage", "second_stage")
 """Of the graphs' files, less their suffix."""
 
 _REMEDY = "export it anew with `python -m defects_in_welds export_model`"
+_FOREIGN_GRAPH = f"{DESCRIPTION_NAME}: the graphs are of another model; {_REMEDY}"
 
 
 class ExportedModelError(UserError):
@@ -133,6 +134,8 @@ class _FirstStage(nn.Module):
 
     def forward(self, tiles: Tensor) -> dict[str, Tensor]:
         found, count = self._graph(tiles), len(self._levels)
+        if len(found) != 3 * count:
+            raise ExportedModelError(_FOREIGN_GRAPH)
         self.of_anchors = found[count : 2 * count], found[2 * count :]
         return OrderedDict(zip(self._levels, found[:count], strict=True))
 
@@ -160,6 +163,8 @@ class _SecondStage(nn.Module):
         if not len(pooled):  # not every runtime takes empty tensors
             return pooled.new_zeros(0, self._num_classes), pooled.new_zeros(0, 4 * self._num_classes)
         scores, offsets = self._graph(pooled.contiguous())
+        if scores.shape[1] != self._num_classes:
+            raise ExportedModelError(_FOREIGN_GRAPH)
         return scores, offsets
 
 
@@ -188,9 +193,9 @@ def _read_description(folder: Path) -> ExportedModel:
             runtime=content["runtime"],
             precision=content["precision"],
             model=ModelParams(**content["model"]),
-            defect_classes=tuple(content["defect_classes"]),
-            input_spec=InputSpec(**content["input_spec"]),
-            feature_levels=tuple(content["feature_levels"]),
+            defect_classes=_names(content["defect_classes"]),
+            input_spec=_input_spec(content["input_spec"]),
+            feature_levels=_names(content["feature_levels"]),
             source=dict(content["source"]),
             files=dict(content["files"]),
         )
@@ -199,3 +204,17 @@ def _read_description(folder: Path) -> ExportedModel:
     except (KeyError, TypeError, ValueError, UserError) as error:
         raise ExportedModelError(f"{path}: broken ({type(error).__name__}: {error}); {_REMEDY}") from None
     return described
+
+
+def _names(values: list[Any]) -> tuple[str, ...]:
+    if not all(isinstance(value, str) for value in values):
+        raise TypeError(f"not all of {values!s:.40} are names")
+    return tuple(values)
+
+
+def _input_spec(values: dict[str, Any]) -> InputSpec:
+    spec = InputSpec(**values)
+    numbers = [value for value in asdict(spec).values() if value is not None]
+    if not isinstance(spec.img_size, int) or not all(type(number) in (int, float) for number in numbers):
+        raise TypeError(f"input_spec is {values!s:.80}")
+    return spec

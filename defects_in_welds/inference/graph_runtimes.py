@@ -1,6 +1,7 @@
 """Network graphs in runtimes other than PyTorch: their packages are optional, and imported when one is asked for."""
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,9 @@ PACKAGE_OF = {"onnx": "onnxruntime", "openvino": "openvino"}
 """That runs graphs, by runtime."""
 
 
+_log = logging.getLogger(__name__)
+
+
 def require_package(name: str) -> Any:  # noqa: ANN401 - a module without types
     """Import an optional package, and keep it from reporting to its makers.
 
@@ -43,7 +47,7 @@ def require_package(name: str) -> Any:  # noqa: ANN401 - a module without types
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         raise UserError(
-            f"the package {package} is not installed; run `pip install '.[runtimes]'` in the folder of the project"
+            f"the package {package} is not installed; run `pip install -e '.[runtimes]'` in the folder of the project"
         ) from None
 
 
@@ -96,10 +100,12 @@ def _open_onnx(onnxruntime: Any, path: Path) -> Graph:  # noqa: ANN401
 
 
 def _open_openvino(core: Any, path: Path, precision: str) -> Graph:  # noqa: ANN401
-    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    hint = "bf16" if precision == "bfloat16" and has_bfloat16 else "f32"
+    is_bfloat16 = precision == "bfloat16"
+    if is_bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        _log.warning("this processor has no bfloat16: %s is computed in float32", path)
+        is_bfloat16 = False
     settings = {
-        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_PRECISION_HINT": "bf16" if is_bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }

@@ -157,17 +157,22 @@ def _convert_to_openvino(folder: Path) -> None:
     openvino = require_package("openvino")
     for name in GRAPH_NAMES:
         path = folder / f"{name}.onnx"
-        openvino.save_model(openvino_core().read_model(path), folder / f"{name}.xml", compress_to_fp16=False)
+        graph = openvino_core().read_model(path)
+        try:
+            openvino.save_model(graph, folder / f"{name}.xml", compress_to_fp16=False)
+        except RuntimeError as error:  # it does not say whether for lack of space or of rights
+            raise UserError(f"{folder}: OpenVINO cannot write there ({error}); free space, or see its rights") from None
         path.unlink()
 
 
 def _require_known(runtime: str, precision: str) -> None:
-    if runtime not in PRECISIONS_OF:
+    if not isinstance(runtime, str) or runtime not in PRECISIONS_OF:
         raise UserError(f"--runtime is {runtime!r}; allowed: {', '.join(PRECISIONS_OF)}")
     if precision not in PRECISIONS_OF[runtime]:
         allowed = ", ".join(PRECISIONS_OF[runtime])
         raise UserError(f"--precision is {precision!r}; allowed with --runtime {runtime}: {allowed}")
-    require_package(PACKAGE_OF[runtime])
+    for package in (PACKAGE_OF[runtime], "onnx", *(["onnxruntime"] if precision == "int8" else [])):
+        require_package(package)
 
 
 def _require_free(out_dir: Path) -> None:

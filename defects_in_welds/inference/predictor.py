@@ -41,6 +41,7 @@ class Predictor:
     Attributes:
         defect_classes: Names in order of their ids, from 1.
         input_spec: How the tiles that it takes are made.
+        precision: What it computes in.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Predictor:
         input_spec: InputSpec,
         device: torch.device,
         batches_at_once: int = 1,
+        precision: str = "float32",
     ) -> None:
         """Take a detector that is ready to predict on the device, and how many threads may use it at once."""
         self._detector = detector
@@ -58,6 +60,7 @@ class Predictor:
         self._has_predicted = False
         self.defect_classes = defect_classes
         self.input_spec = input_spec
+        self.precision = precision
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> Self:
@@ -80,7 +83,13 @@ class Predictor:
             UserError: If its runtime is not installed.
         """
         detector, described = load_exported_model(Path(folder))
-        return cls(detector, described.defect_classes, described.input_spec, torch.device("cpu"))
+        return cls(
+            detector,
+            described.defect_classes,
+            described.input_spec,
+            torch.device("cpu"),
+            precision=described.precision,
+        )
 
     def predict(
         self, film: str | Path | Shaped[np.ndarray, "height width *channels"], params: Params | None = None

@@ -69,7 +69,17 @@ def predict_films(
     predictor, source, model_dir = _load(model)
     least = choose_min_score(min_score, model_dir, evaluation_dir, params.evaluate.fallback_score_threshold)
     _log.info("least score %.3g: %s", least.value, least.origin)
-    info = {"description": _DESCRIPTION, "model": str(source), "min_score": least.value, "chosen_by": least.origin}
+    if predictor.precision != "float32" and min_score is None:
+        _log.warning(
+            "%s computes in %s, where scores differ from those that this was chosen by", source, predictor.precision
+        )
+    info = {
+        "description": _DESCRIPTION,
+        "model": str(source),
+        "precision": predictor.precision,
+        "min_score": least.value,
+        "chosen_by": least.origin,
+    }
     start = time.monotonic()
     with (
         replaced_folder(out_dir) as folder,

@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from limits import largest_file
 
 from defects_in_welds.data.annotation import DataError, Split
 from defects_in_welds.data.tensor_store import FilmRecord, Manifest, StoreWriter, TileRecord
 from defects_in_welds.inference.exported_model import FORMAT, ExportedModelError, load_exported_model
-from defects_in_welds.inference.graph_runtimes import PACKAGE_OF
+from defects_in_welds.inference.graph_runtimes import PACKAGE_OF, open_graph
 from defects_in_welds.inference.model_export import export_model
 from defects_in_welds.inference.predictor import Predictor
 from defects_in_welds.inference.run_prediction import predict_films
@@ -146,6 +148,27 @@ def test_predict_takes_the_folder_of_an_export(exported, checkpoint, tmp_path, p
     assert len(ours["annotations"]) == len(theirs["annotations"]) > 0
 
 
+@pytest.mark.parametrize(("asked", "warnings"), [(None, 1), (0.5, 0)])
+def test_an_operating_point_of_another_precision_is_told(asked, warnings, copy, tmp_path, params, caplog):
+    path = copy / "exported_model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"precision": "int8"}))
+    params.prepare.overlap_px = 16
+    cv2.imwrite(str(tmp_path / "film.png"), np.zeros((64, 64), dtype=np.uint8))
+    predict_films(params, [tmp_path / "film.png"], copy, tmp_path, tmp_path / "out", min_score=asked)
+    assert caplog.text.count("computes in int8, where scores differ from those that this was chosen by") == warnings
+    assert json.loads((tmp_path / "out/predictions.json").read_text())["info"]["precision"] == "int8"
+
+
+@pytest.mark.parametrize(("capabilities", "hint"), [(["FP32", "BF16"], "bf16"), (["FP32"], "f32")])
+def test_bfloat16_is_told_where_the_processor_has_none(capabilities, hint, monkeypatch, caplog):
+    core = MagicMock()
+    core.get_property.return_value = capabilities
+    monkeypatch.setattr("defects_in_welds.inference.graph_runtimes.openvino_core", lambda: core)
+    open_graph(Path("first_stage.xml"), "openvino", "bfloat16")
+    assert core.compile_model.call_args.args[2]["INFERENCE_PRECISION_HINT"] == hint
+    assert ("this processor has no bfloat16: first_stage.xml is computed in float32" in caplog.text) == (hint == "f32")
+
+
 def test_the_description_says_where_the_model_comes_from(exported):
     described = json.loads((exported / "exported_model.json").read_text())
     assert described["source"].keys() == {"checkpoint_sha256", "epoch"}
@@ -161,6 +184,14 @@ def test_the_description_says_where_the_model_comes_from(exported):
         ({"runtime": "tensorrt"}, r"exported_model.json: broken \(KeyError: 'tensorrt'\); export it"),
         ({"precision": "int4"}, r"exported_model.json: broken \(KeyError: 'int4'\); export it"),
         ({"model": {"depth": 3}}, r"exported_model.json: broken \(TypeError: .*\); export it"),
+        (
+            {"defect_classes": [1, 2]},
+            r"exported_model.json: broken \(TypeError: not all of \[1, 2\] are names\); export",
+        ),
+        (
+            {"input_spec": {"img_size": "a", "grey_mean": 0.5, "grey_std": 0.2}},
+            r"broken \(TypeError: input_spec is .*; ex",
+        ),
         ({"files": {}}, r"/copy/first_stage.(onnx|xml): missing or not as it was written; export it anew"),
     ],
 )
@@ -169,6 +200,17 @@ def test_a_description_that_is_wrong_is_refused(changes, message, copy):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(ExportedModelError, match=message):
         Predictor.from_exported_model(copy)
+
+
+@pytest.mark.parametrize("changes", [{"defect_classes": ["crack"]}, {"feature_levels": ["0"]}])
+def test_a_description_that_the_graphs_do_not_fit_is_refused(changes, copy):
+    path = copy / "exported_model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    predictor = Predictor.from_exported_model(copy)
+    with pytest.raises(
+        ExportedModelError, match=r"exported_model.json: the graphs are of another model; export it anew"
+    ):
+        predictor._predict_tiles(noise_tiles(1))
 
 
 def test_a_description_that_is_no_json_is_refused(copy):
@@ -200,7 +242,7 @@ def test_a_graph_that_is_none_is_named(copy, monkeypatch):
 def test_a_package_that_is_missing_is_named(exported, checkpoint, tmp_path, monkeypatch):
     package = PACKAGE_OF[exported.name]
     message = (
-        rf"^the package {package} is not installed; run `pip install '.\[runtimes\]'` in the folder of the project"
+        rf"^the package {package} is not installed; run `pip install -e '.\[runtimes\]'` in the folder of the project"
     )
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=message):
@@ -215,12 +257,39 @@ def test_a_package_that_is_missing_is_named(exported, checkpoint, tmp_path, monk
     [
         ("tensorrt", "float32", r"^--runtime is 'tensorrt'; allowed: onnx, openvino$"),
         ("onnx", "bfloat16", r"^--precision is 'bfloat16'; allowed with --runtime onnx: float32"),
+        (["onnx"], "float32", r"^--runtime is \['onnx'\]; allowed: onnx, openvino$"),
         ("openvino", 8, r"^--precision is 8; allowed with --runtime openvino: float32"),
     ],
 )
 def test_a_runtime_or_precision_that_is_unknown_is_refused(runtime, precision, message, checkpoint, tmp_path):
     with pytest.raises(UserError, match=message):
         export_model(checkpoint, tmp_path / "out", runtime, precision, NO_DATA)
+
+
+def test_a_full_disk_is_told(exported, checkpoint, tmp_path):
+    with largest_file(10_000), pytest.raises(UserError, match=rf"{tmp_path}.*(No space|too large|free space)"):
+        export_model(checkpoint, tmp_path / "out", exported.name, "float32", NO_DATA)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_openvino_cannot_write_is_told(checkpoint, tmp_path, monkeypatch):
+    def save(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr("openvino.save_model", save)
+    with pytest.raises(
+        UserError, match=r"OpenVINO cannot write there \(basic_ios::clear: .*\); free space, or see its"
+    ):
+        export_model(checkpoint, tmp_path / "out", "openvino", "float32", NO_DATA)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("precision", "package"), [("float32", "onnx"), ("int8", "onnxruntime")])
+def test_what_an_export_needs_besides_its_runtime_is_named(precision, package, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"^the package {package} is not installed; run"):
+        export_model(checkpoint, tmp_path / "out", "openvino", precision, NO_DATA)
+    assert not (tmp_path / "out").exists()
 
 
 def test_only_an_earlier_export_is_replaced(checkpoint, tmp_path):

@@ -1,7 +1,6 @@
 """A full disk or a folder without rights ends in one line, and what was there before stays."""
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from limits import largest_file
 from tiny_training import tiny_params, write_store
 
 from defects_in_welds.output_folder import replaced_folder, reserved
@@ -18,17 +18,6 @@ from defects_in_welds.params import UserError
 from defects_in_welds.training.run_training import train
 
 NOBODY = 65534
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Refuse the bytes of a file beyond a size, as a quota does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextmanager
