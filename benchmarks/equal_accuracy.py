@@ -73,7 +73,8 @@ def main() -> None:
     trained: dict[Run, tuple[Weights, dict[str, float]]] = {}
     # Spawned, not forked: CUDA does not survive a fork.
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
-        jobs = {pool.submit(train, run, params, arguments.store, arguments.jobs): run for run in runs}
+        threads = max(1, torch.get_num_threads() // arguments.jobs)
+        jobs = {pool.submit(train, run, params, arguments.store, threads): run for run in runs}
         for job in as_completed(jobs):
             run = jobs[job]
             trained[run] = job.result()
@@ -81,10 +82,11 @@ def main() -> None:
     record("equal_accuracy", summarise(trained, params))
 
 
-def train(run: Run, params: Params, store_dir: Path, jobs: int) -> tuple[Weights, dict[str, float]]:
+def train(run: Run, params: Params, store_dir: Path, threads: int) -> tuple[Weights, dict[str, float]]:
     """Train, and measure on the test split; the weights come back on the CPU."""
     quiet()
-    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     params = replace(params, train=replace(params.train, seed=run.seed))
     store = TensorStore.open(store_dir)
@@ -100,7 +102,7 @@ def train(run: Run, params: Params, store_dir: Path, jobs: int) -> tuple[Weights
         detector.load_state_dict(reference.state_dict())
     torch.use_deterministic_algorithms(False)
     measures = measure(detector.to(device).eval(), store, params, device)
-    return {name: values.cpu().float() for name, values in detector.state_dict().items()}, measures
+    return {name: values.detach().cpu() for name, values in detector.named_parameters()}, measures
 
 
 def quiet() -> None:
@@ -223,14 +225,11 @@ def summarise(trained: dict[Run, tuple[Weights, dict[str, float]]], params: Para
     }
 
 
-def difference(first: tuple[Weights, dict[str, float]], second: tuple[Weights, dict[str, float]]) -> dict[str, float]:
-    """Tell how far two trainings part: weights as a share of their norm, and the average precision."""
+def difference(first: tuple[Weights, dict[str, float]], second: tuple[Weights, dict[str, float]]) -> dict[str, Any]:
+    """Tell how far two trainings part: their weights as a share of the norm, and the average precision of both."""
     flat = [np.concatenate([values.numpy().ravel() for values in weights.values()]) for weights, _ in (first, second)]
-    return {
-        "weights": float(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[0])),
-        "mAP50": round(abs(first[1]["mAP50"] - second[1]["mAP50"]), 4),
-        "mAP": round(abs(first[1]["mAP"] - second[1]["mAP"]), 4),
-    }
+    precision = {name: [round(measures[name], 4) for _, measures in (first, second)] for name in ("mAP50", "mAP")}
+    return {"weights": float(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[0])), **precision}
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         films, truth = simulated_films(folder, arguments)
-        models = {"ours": arguments.model, **{f"ours, {path.name}": path for path in arguments.exported}}
+        models = {"ours": arguments.model, **{f"ours, {exported_precision(path)}": path for path in arguments.exported}}
         commands = {name: ours(model, arguments) for name, model in models.items()} | {"SAHI": sahi(arguments)}
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
         for film in films:
@@ -125,6 +125,11 @@ def main() -> None:
     summary = summarise(runs, truth, checkpoint.defect_classes, arguments.size)
     batch_size = arguments.batch_size or load_params().evaluate.batch_size
     record("prediction_speed", {"cores": arguments.cores, "tiles at once in ours": batch_size, **summary})
+
+
+def exported_precision(folder: Path) -> str:
+    described = json.loads((folder / "exported_model.json").read_text(encoding="utf-8"))
+    return f"{described['runtime']} {described['precision']}"
 
 
 def run_on(cores: int, command: list[str | Path]) -> None:

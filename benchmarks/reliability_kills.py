@@ -143,17 +143,28 @@ class Trials:
         self.stage = stage
         self.digests = {}
         for age, given in (("old", stage.old), ("new", stage.new)):
-            start = time.monotonic()
-            assert finish(fork(stage.run, [given])) == 0, Path("log").read_text()
-            self.seconds = time.monotonic() - start
+            self.time_a_run(given)
             self.digests[age] = digest(stage.output)
             shutil.copytree(stage.output, Path("kept") / stage.output / age)
         assert self.digests["old"] != self.digests["new"]
 
+    def time_a_run(self, given: str) -> None:
+        """Run the stage, and note after how long the new result is in place, and when it ends."""
+        before, start = inode(self.stage.output), time.monotonic()
+        child = fork(self.stage.run, [given])
+        self.seconds_until_new = None
+        while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if self.seconds_until_new is None and inode(self.stage.output) not in (None, before):
+                self.seconds_until_new = time.monotonic() - start
+            time.sleep(0.001)
+        assert finish(child) == 0, Path("log").read_text()
+        self.seconds = time.monotonic() - start
+
     def kill_often(self, number: signal.Signals, kills: int, rng: random.Random) -> dict:
         result = {"kills": 0, "old": 0, "new": 0, "resumed": 0, "losses": []}
         while result["kills"] < kills:
-            after_s = rng.uniform(0, self.seconds)
+            # In turn: before the new result is in place, and at any moment.
+            after_s = rng.uniform(0, self.seconds if result["kills"] % 2 else self.seconds_until_new or self.seconds)
             self.put_old_in_place()
             child = fork(self.stage.run, [self.stage.new])
             time.sleep(after_s)
@@ -213,6 +224,10 @@ def fork(run: Callable[[list[str]], object], given: list[str]) -> int:
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def inode(folder: Path) -> int | None:
+    return folder.stat().st_ino if folder.exists() else None
 
 
 def finish(child: int) -> int:

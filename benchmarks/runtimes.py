@@ -2,8 +2,8 @@
 
     python benchmarks/runtimes.py CHECKPOINT PREPARED
 
-The runtimes take turns, each with all of the same tiles in batches. AP is that of the test films of PREPARED, the data
-that the checkpoint was trained with.
+The runtimes take turns, each with all of the same tiles in batches, on all cores in the way that `predict` uses them.
+AP is that of the test films of PREPARED, the data that the checkpoint was trained with.
 """
 
 import argparse
@@ -26,12 +26,9 @@ from defects_in_welds.data.tensor_store import TensorStore
 from defects_in_welds.evaluation.coco_map import measure_coco
 from defects_in_welds.evaluation.film_results import FilmResult, to_coco
 from defects_in_welds.evaluation.run_evaluation import predict_split
-from defects_in_welds.inference.exported_model import is_exported_model
 from defects_in_welds.inference.graph_runtimes import PACKAGE_OF, PRECISIONS_OF
 from defects_in_welds.inference.model_export import export_model
 from defects_in_welds.inference.predictor import Predictor
-from defects_in_welds.model.checkpoint import load_detector, save_checkpoint
-from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
 from defects_in_welds.params import load_params
 
 REFERENCE = "torch float32"
@@ -43,29 +40,15 @@ def main() -> None:
     parser.add_argument("prepared", type=Path)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tiles", type=int, default=16, help="in a round")
-    parser.add_argument("--exports", type=Path, help="folder that keeps the exported models for another run")
-    parser.add_argument("--side", type=int, help="tile side of a random detector of that architecture, for the speed")
+    parser.add_argument("--tiles", type=int, default=64, help="in a round")
     arguments = parser.parse_args()
     store = TensorStore.open(arguments.prepared)
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = arguments.checkpoint
-        if arguments.side:
-            checkpoint = write_random(checkpoint, arguments.side, Path(folder) / "best.ckpt")
-        runtimes = open_runtimes(checkpoint, arguments.prepared, arguments.exports or Path(folder))
+        runtimes = open_runtimes(arguments.checkpoint, arguments.prepared, Path(folder))
         result = {"threads": torch.get_num_threads(), "packages": {name: version(name) for name in PACKAGE_OF.values()}}
         for part in arguments.parts:
             result |= PARTS[part](runtimes, store, arguments)
         record("runtimes", result)
-
-
-def write_random(checkpoint: Path, side_px: int, path: Path) -> Path:
-    """Write a detector of the same kind for tiles of another size; what it finds means nothing."""
-    _, content = load_detector(checkpoint)
-    spec = InputSpec(side_px, content.input_spec.grey_mean, content.input_spec.grey_std)
-    detector = build_detector(content.model, content.defect_classes, spec, load_weights=False)
-    save_checkpoint(path, detector, content.model, content.defect_classes, spec, {})
-    return path
 
 
 def open_runtimes(checkpoint: Path, prepared: Path, folder: Path) -> dict[str, Predictor]:
@@ -78,8 +61,7 @@ def open_runtimes(checkpoint: Path, prepared: Path, folder: Path) -> dict[str, P
     for runtime, precisions in PRECISIONS_OF.items():
         for precision in precisions:
             name = f"{runtime} {precision}"
-            if not is_exported_model(folder / name):
-                export_model(checkpoint, folder / name, runtime, precision, prepared)
+            export_model(checkpoint, folder / name, runtime, precision, prepared)
             runtimes[name] = Predictor.from_exported_model(folder / name)
     return runtimes
 
@@ -95,19 +77,20 @@ class InBfloat16(nn.Module):
 
 
 def measure_speed(runtimes: dict[str, Predictor], store: TensorStore, arguments: argparse.Namespace) -> dict[str, Any]:
-    side_px, batch_size = runtimes[REFERENCE].input_spec.img_size, load_params().evaluate.batch_size
-    tiles = [unit_tile(store, index, side_px) for index in store.tile_indices(Split.TEST)[: arguments.tiles]]
+    batch_size = load_params().evaluate.batch_size
+    tiles = [store.unit_pixels(index) for index in store.tile_indices(Split.TEST)[: arguments.tiles]]
     batches = [tiles[start : start + batch_size] for start in range(0, len(tiles), batch_size)]
     seconds: dict[str, list[float]] = {name: [] for name in runtimes}
     for round_ in range(-1, arguments.rounds):  # the first is to warm up
         for name, predictor in runtimes.items():
+            given = batches[:1] if round_ < 0 else batches
             start = time.perf_counter()
-            for batch in batches[: 1 if round_ < 0 else None]:
-                predictor._predict_tiles(batch)
+            for _ in predictor._predict_batches(iter(given), len(given)):
+                pass
             if round_ >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return {
-        "tile side, px": side_px,
+        "tile side, px": store.manifest.img_size,
         "tiles at once": batch_size,
         "rounds": arguments.rounds,
         "tiles/s": {name: round(len(tiles) / statistics.median(times), 2) for name, times in seconds.items()},
@@ -116,12 +99,6 @@ def measure_speed(runtimes: dict[str, Predictor], store: TensorStore, arguments:
             for name, times in seconds.items()
         },
     }
-
-
-def unit_tile(store: TensorStore, index: int, side_px: int) -> np.ndarray:
-    tile = store.unit_pixels(index)
-    repeats = -(-side_px // len(tile))
-    return np.ascontiguousarray(np.tile(tile, (repeats, repeats))[:side_px, :side_px])
 
 
 def spread(ratios: Sequence[float]) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """A data set of simulated films, written by any number of processes."""
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -36,12 +37,14 @@ def simulate_dataset(params: SimulateParams, out_dir: Path, workers: int = 1) ->
     """
     require_free(out_dir, _DESCRIPTION)
     class_ids = {name: number for number, name in enumerate(drawn_classes(params.flaws), start=1)}
+    info = {"description": _DESCRIPTION, "seed": params.seed}
     with replaced_folder(out_dir) as folder:
         (folder / IMAGES_NAME).mkdir()
         write_film = partial(_write_film, params, folder, class_ids)
-        films = tqdm(_films(write_film, params, workers), "simulate", params.films, unit="film")
-        info = {"description": _DESCRIPTION, "seed": params.seed}
-        write_truth(folder / TRUTH_NAME, info, films, class_ids)
+        # Closed before the folder: no worker writes into one that is being taken away.
+        with closing(_films(write_film, params, workers)) as films:
+            progress = tqdm(films, "simulate", params.films, unit="film")
+            write_truth(folder / TRUTH_NAME, info, progress, class_ids)
 
 
 def write_tiff(
@@ -73,7 +76,7 @@ def require_free(folder: Path, description: str) -> None:
 
 def _films(
     write_film: "partial[tuple[Entry, list[Entry]]]", params: SimulateParams, workers: int
-) -> Iterator[tuple[Entry, list[Entry]]]:
+) -> Generator[tuple[Entry, list[Entry]]]:
     if workers == 1:
         yield from map(write_film, range(params.films))
         return
