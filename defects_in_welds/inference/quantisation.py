@@ -1,6 +1,8 @@
 """Networks in 8-bit whole numbers, from graphs in the ONNX format and tiles that show how large their values are."""
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +32,28 @@ def quantise(graphs: Sequence[Path], detector: FasterRCNN, tiles: Sequence[Float
     quantization = require_package("onnxruntime.quantization")
     for path, inputs in zip(graphs, _inputs_of_stages(detector, tiles), strict=True):
         quantised = path.with_suffix(".int8.onnx")
-        quantization.quantize_static(
-            str(path),
-            str(quantised),
-            _Examples(inputs),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
-            nodes_to_exclude=_last_nodes(onnx.load(path).graph),
-        )
+        with _quiet():
+            quantization.quantize_static(
+                str(path),
+                str(quantised),
+                _Examples(inputs),
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                per_channel=True,
+                nodes_to_exclude=_last_nodes(onnx.load(path).graph),
+            )
         quantised.replace(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out the advice to fold norms into convolutions first: the export has done so."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _last_nodes(graph: Any) -> list[str]:  # noqa: ANN401 - of a package without types
