@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from defects_in_welds.params import Params, without_credentials
 from defects_in_welds.training.environment import dependencies, package
-from defects_in_welds.training.tracking import git_commit, tracking_uri
+from defects_in_welds.training.mlflow_store import tracking_uri
+from defects_in_welds.training.tracking import git_commit
 
 LEAST_FREE_GB = 5.0
 """Less free disk space, in 10^9 bytes, is a problem: a training of the sample writes about a gigabyte."""

@@ -32,6 +32,13 @@ def test_import_contract_covers_every_module():
     assert layers["containers"] == [PACKAGE.name]
 
 
+def test_the_report_does_without_pytorch():
+    """It would take four times the memory."""
+    script = "import sys, defects_in_welds.evaluation.report.report_page; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
+
+
 @pytest.mark.parametrize("folder", SCRIPT_FOLDERS, ids=lambda folder: folder.name)
 def test_no_script_has_a_sibling_that_hides_another_module(folder):
     """``python FOLDER/script.py`` puts FOLDER first on the path, so that ``FOLDER/types.py`` would hide ``types``."""

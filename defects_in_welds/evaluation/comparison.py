@@ -23,7 +23,7 @@ from defects_in_welds.evaluation.earlier_stages import read_json
 from defects_in_welds.evaluation.film_results import FilmResult, from_coco
 from defects_in_welds.evaluation.matching import match
 from defects_in_welds.params import Params, without_credentials
-from defects_in_welds.training.tracking import limit_retries, tracking_uri
+from defects_in_welds.training.mlflow_store import limit_retries, tracking_uri
 
 ARTIFACT_FOLDER = "evaluation"
 """Where an MLflow run keeps what the evaluation wrote."""

@@ -9,7 +9,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from defects_in_welds.params import without_credentials
-from defects_in_welds.training.tracking import limit_retries, store_of
+from defects_in_welds.training.mlflow_store import limit_retries, store_of
 
 _log = logging.getLogger(__name__)
 

@@ -6,13 +6,8 @@ import pytest
 from mlflow import MlflowClient
 
 from defects_in_welds.params import ParamsError, without_credentials
-from defects_in_welds.training.tracking import (
-    git_commit,
-    metric_name,
-    tracked_run,
-    tracking_uri,
-    training_params,
-)
+from defects_in_welds.training.mlflow_store import tracking_uri
+from defects_in_welds.training.tracking import git_commit, metric_name, tracked_run, training_params
 
 
 @pytest.fixture
