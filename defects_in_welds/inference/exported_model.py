@@ -7,6 +7,7 @@ scaling of grey levels to the suppression of double boxes, is computed by the sa
 
 import hashlib
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -70,11 +71,12 @@ def is_exported_model(path: Path) -> bool:
     return (path / DESCRIPTION_NAME).is_file()
 
 
-def load_exported_model(folder: Path) -> tuple[nn.Module, ExportedModel]:
+def load_exported_model(folder: Path, at_once: int = 1) -> tuple[nn.Module, ExportedModel]:
     """Open an exported model, ready to predict on the CPU.
 
     Args:
         folder: That `export_model` has written.
+        at_once: How many threads are to predict at a time.
 
     Returns:
         A detector that is called as the one of the checkpoint is, with tiles of the model's size, and its description.
@@ -89,7 +91,7 @@ def load_exported_model(folder: Path) -> tuple[nn.Module, ExportedModel]:
     for name in GRAPH_NAMES:
         path = folder / f"{name}{SUFFIXES_OF[described.runtime][0]}"
         try:
-            graphs.append(open_graph(path, described.runtime, described.precision))
+            graphs.append(open_graph(path, described.runtime, described.precision, at_once))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]  # OpenVINO's first lines name its own sources
             raise ExportedModelError(f"{path}: {reason}; {_REMEDY}") from None
@@ -123,20 +125,20 @@ class _FirstStage(nn.Module):
     """Stands for the backbone, and keeps what the first stage says of the anchors for its head.
 
     Attributes:
-        of_anchors: Objectness and offsets by level, of the latest tiles.
+        of_thread: Its ``anchors`` are objectness and offsets by level, of the latest tiles of this thread.
     """
 
     def __init__(self, feature_levels: Sequence[str], graph: Graph) -> None:
         super().__init__()
         self._levels = feature_levels
         self._graph = graph
-        self.of_anchors: tuple[list[Tensor], list[Tensor]] = [], []
+        self.of_thread = threading.local()
 
     def forward(self, tiles: Tensor) -> dict[str, Tensor]:
         found, count = self._graph(tiles), len(self._levels)
         if len(found) != 3 * count:
             raise ExportedModelError(_FOREIGN_GRAPH)
-        self.of_anchors = found[count : 2 * count], found[2 * count :]
+        self.of_thread.anchors = found[count : 2 * count], found[2 * count :]
         return OrderedDict(zip(self._levels, found[:count], strict=True))
 
 
@@ -148,7 +150,8 @@ class _FirstStageHead(nn.Module):
         self._first_stage = first_stage
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        return self._first_stage.of_anchors
+        anchors: tuple[list[Tensor], list[Tensor]] = self._first_stage.of_thread.anchors
+        return anchors
 
 
 class _SecondStage(nn.Module):

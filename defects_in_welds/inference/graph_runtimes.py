@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from defects_in_welds.params import UserError
 
 Graph = Callable[[Tensor], list[Tensor]]
-"""From one tensor to several, on the CPU; the first axis of all is free."""
+"""From one tensor to several, on the CPU; the first axis of all is free. A thread's next call overwrites them."""
 
 SUFFIXES_OF = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
 """Of the files that hold a graph, by runtime; the first is the one to open."""
@@ -65,25 +66,28 @@ def openvino_core() -> Any:  # noqa: ANN401
     return require_package("openvino").Core()
 
 
-def open_graph(path: Path, runtime: str, precision: str) -> Graph:
+def open_graph(path: Path, runtime: str, precision: str, at_once: int = 1) -> Graph:
     """Open a graph, to run on as many threads as torch has.
 
     Args:
         path: Its file.
         runtime: A key of `PRECISIONS_OF`.
         precision: One of those of the runtime.
+        at_once: How many of our threads use it at a time; each call then has its share of the cores.
 
     Raises:
         UserError: If the runtime is not installed.
         RuntimeError: If the runtime cannot read the file.
     """
     package = require_package(PACKAGE_OF[runtime])
-    return _open_onnx(package, path) if runtime == "onnx" else _open_openvino(openvino_core(), path, precision)
+    if runtime == "onnx":
+        return _open_onnx(package, path, at_once)
+    return _open_openvino(openvino_core(), path, precision, at_once)
 
 
-def _open_onnx(onnxruntime: Any, path: Path) -> Graph:  # noqa: ANN401
+def _open_onnx(onnxruntime: Any, path: Path, at_once: int) -> Graph:  # noqa: ANN401
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = max(1, torch.get_num_threads() // at_once)
     # Its threads would otherwise keep the cores busy in vain while torch's are at work between two graphs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors alone
@@ -99,7 +103,7 @@ def _open_onnx(onnxruntime: Any, path: Path) -> Graph:  # noqa: ANN401
     return run
 
 
-def _open_openvino(core: Any, path: Path, precision: str) -> Graph:  # noqa: ANN401
+def _open_openvino(core: Any, path: Path, precision: str, at_once: int) -> Graph:  # noqa: ANN401
     is_bfloat16 = precision == "bfloat16"
     if is_bfloat16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         _log.warning("this processor has no bfloat16: %s is computed in float32", path)
@@ -107,12 +111,16 @@ def _open_openvino(core: Any, path: Path, precision: str) -> Graph:  # noqa: ANN
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if is_bfloat16 else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": at_once,
+        "ENABLE_CPU_PINNING": False,  # pinned, threads of two graphs may share a core
     }
-    request = core.compile_model(str(path), "CPU", settings).create_infer_request()
+    compiled = core.compile_model(str(path), "CPU", settings)
+    of_thread = threading.local()
 
     def run(values: Tensor) -> list[Tensor]:
-        found = request.infer([values.numpy()], share_inputs=True)
+        if not hasattr(of_thread, "request"):
+            of_thread.request = compiled.create_infer_request()
+        found = of_thread.request.infer([values.numpy()], share_inputs=True)
         return [torch.from_numpy(each) for each in found.values()]
 
     return run

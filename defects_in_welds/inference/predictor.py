@@ -82,13 +82,11 @@ class Predictor:
             ExportedModelError: If the folder is no exported model of ours.
             UserError: If its runtime is not installed.
         """
-        detector, described = load_exported_model(Path(folder))
+        at_once = min(torch.get_num_threads(), _MOST_AT_ONCE)
+        detector, described = load_exported_model(Path(folder), at_once)
+        device = torch.device("cpu")
         return cls(
-            detector,
-            described.defect_classes,
-            described.input_spec,
-            torch.device("cpu"),
-            precision=described.precision,
+            detector, described.defect_classes, described.input_spec, device, at_once, precision=described.precision
         )
 
     def predict(

@@ -105,6 +105,18 @@ def test_boxes_and_scores_are_those_of_the_checkpoint(tiles, exported, checkpoin
     assert_same(Predictor.from_exported_model(exported)._predict_tiles(given), expected)
 
 
+def test_batches_at_once_find_what_they_find_in_turn(exported):
+    predictor = Predictor.from_exported_model(exported)
+    tiles = noise_tiles(16)
+    batches = [tiles[start : start + 2] for start in range(0, 16, 2)]
+    in_turn = [found for batch in batches for found in predictor._predict_tiles(batch)]
+    predictor._batches_at_once = 3
+    at_once = [found for batch in predictor._predict_batches(iter(batches), 8) for found in batch]
+    assert len(at_once) == 16
+    for one, other in zip(at_once, in_turn, strict=True):
+        assert_same([one], [other])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "runtime"), [("fasterrcnn_resnet50_fpn", "onnx"), ("fasterrcnn_resnet50_fpn_v2", "openvino")]
@@ -367,7 +379,7 @@ def test_eight_bits_are_near_the_networks_in_float32(runtime, checkpoint, prepar
         detector, _ = load_exported_model(tmp_path / precision)
         tiles, _ = detector.transform([torch.from_numpy(tile)[None] for tile in noise_tiles(1)])
         detector.backbone(tiles.tensors)
-        of_precision[precision] = detector.backbone.of_anchors[0]
+        of_precision[precision] = detector.backbone.of_thread.anchors[0]
     for ours, theirs in zip(of_precision["int8"], of_precision["float32"], strict=True):
         assert np.corrcoef(ours.flatten(), theirs.flatten())[0, 1] > 0.7
     sizes = [sum(path.stat().st_size for path in (tmp_path / name).iterdir()) for name in ("int8", "float32")]
