@@ -4,8 +4,10 @@ BIN := .venv/bin
 RUN_TOOLS := .venv/run-tools.stamp
 TEST_TOOLS := .venv/test-tools.stamp
 
-# Those that need no outside data. SAHI, where it is compared with, is installed by hand: see their first lines.
-BENCHMARKS := start_up prepare_speed loading_speed training_speed evaluation_speed growth simulation_speed pod_coverage
+# Those that need no outside data. SAHI, where it is compared with, is installed by hand: see their first lines. The last
+# two take the sample's prepared data and model. prediction_speed.py needs SAHI in any case.
+BENCHMARKS := start_up prepare_speed loading_speed training_speed evaluation_speed growth simulation_speed pod_coverage \
+	runtimes equal_accuracy
 
 # The long versions of docs/reliability.md. fuzzing.py needs Atheris, installed by hand: see its first lines.
 SOAKS := reliability_kills reliability_server soak
@@ -27,7 +29,7 @@ test: $(TEST_TOOLS) ## Set up, then lint, types, import contract and tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-bench: $(TEST_TOOLS) ## Measure speed and growth (hours on 2 cores); figures go to benchmarks/results.json
+bench: $(TEST_TOOLS) repro ## Measure speed and growth (hours on 2 cores); figures go to benchmarks/results.json
 	@for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 soak: $(TEST_TOOLS) ## Kill, interrupt and look for growth at length (two hours on 2 cores, 10 GB below TMPDIR); as bench

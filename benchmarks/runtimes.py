@@ -1,9 +1,10 @@
 """How fast other runtimes are on a CPU beside PyTorch, how far their results are from its, and what AP they keep.
 
-    python benchmarks/runtimes.py CHECKPOINT PREPARED
+    dvc repro
+    python benchmarks/runtimes.py
 
 The runtimes take turns, each with all of the same tiles in batches, on all cores in the way that `predict` uses them.
-AP is that of the test films of PREPARED, the data that the checkpoint was trained with.
+AP is that of the test films of the prepared data.
 """
 
 import argparse
@@ -29,22 +30,23 @@ from defects_in_welds.evaluation.run_evaluation import predict_split
 from defects_in_welds.inference.graph_runtimes import PACKAGE_OF, PRECISIONS_OF
 from defects_in_welds.inference.model_export import export_model
 from defects_in_welds.inference.predictor import Predictor
-from defects_in_welds.params import load_params
+from defects_in_welds.model.checkpoint import BEST_NAME
+from defects_in_welds.params import MODEL_DIR, PREPARED_DIR, load_params
 
 REFERENCE = "torch float32"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("prepared", type=Path)
+    parser.add_argument("--model", type=Path, default=MODEL_DIR / BEST_NAME, help="checkpoint")
+    parser.add_argument("--prepared", type=Path, default=PREPARED_DIR, help="data that it was trained with")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiles", type=int, default=64, help="in a round")
     arguments = parser.parse_args()
     store = TensorStore.open(arguments.prepared)
     with tempfile.TemporaryDirectory() as folder:
-        runtimes = open_runtimes(arguments.checkpoint, arguments.prepared, Path(folder))
+        runtimes = open_runtimes(arguments.model, arguments.prepared, Path(folder))
         result = {"threads": torch.get_num_threads(), "packages": {name: version(name) for name in PACKAGE_OF.values()}}
         for part in arguments.parts:
             result |= PARTS[part](runtimes, store, arguments)
