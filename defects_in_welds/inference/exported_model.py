@@ -5,7 +5,6 @@ first stage says of each anchor, the second from pooled features to class scores
 scaling of grey levels to the suppression of double boxes, is computed by the same code as in training.
 """
 
-import hashlib
 import json
 import threading
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
+from defects_in_welds.data.dataset_checks import file_sha256
 from defects_in_welds.inference.graph_runtimes import PRECISIONS_OF, SUFFIXES_OF, Graph, open_graph
 from defects_in_welds.model.faster_rcnn import InputSpec, build_detector
 from defects_in_welds.params import ModelParams, UserError
@@ -113,12 +113,6 @@ def put_graphs_in(detector: FasterRCNN, feature_levels: Sequence[str], first: Gr
     predictor = _SecondStage(detector.roi_heads.box_predictor.cls_score.out_features, second)
     detector.backbone, detector.rpn.head = backbone, _FirstStageHead(backbone)
     detector.roi_heads.box_head, detector.roi_heads.box_predictor = nn.Identity(), predictor
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _FirstStage(nn.Module):

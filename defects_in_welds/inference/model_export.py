@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
 from defects_in_welds.data.annotation import DataError, Split
+from defects_in_welds.data.dataset_checks import file_sha256
 from defects_in_welds.data.tensor_store import TensorStore
 from defects_in_welds.inference.exported_model import (
     DESCRIPTION_NAME,
     FORMAT,
     GRAPH_NAMES,
     ExportedModel,
-    file_sha256,
     graph_files,
 )
 from defects_in_welds.inference.graph_runtimes import PACKAGE_OF, PRECISIONS_OF, openvino_core, require_package
 from defects_in_welds.inference.quantisation import quantise
-from defects_in_welds.model.checkpoint import BEST_NAME, load_detector
+from defects_in_welds.model.checkpoint import checkpoint_path, load_detector
 from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.output_folder import is_free, replaced_folder
 from defects_in_welds.params import UserError
@@ -53,7 +53,7 @@ def export_model(model: Path, out_dir: Path, runtime: str, precision: str, prepa
     """
     _require_known(runtime, precision)
     _require_free(out_dir)
-    checkpoint = model / BEST_NAME if model.is_dir() or not model.suffix else model
+    checkpoint = checkpoint_path(model)
     detector, content = load_detector(checkpoint)
     with replaced_folder(out_dir) as folder:
         levels = _write_onnx(detector, content.input_spec, folder)

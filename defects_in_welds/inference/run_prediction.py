@@ -19,7 +19,7 @@ from defects_in_welds.inference.export import INDICATIONS_NAME, PICTURES_NAME, P
 from defects_in_welds.inference.exported_model import is_exported_model
 from defects_in_welds.inference.operating_point import choose_min_score
 from defects_in_welds.inference.predictor import Predictor
-from defects_in_welds.model.checkpoint import BEST_NAME
+from defects_in_welds.model.checkpoint import checkpoint_path
 from defects_in_welds.output_folder import is_free, replaced_folder
 from defects_in_welds.params import Params, UserError
 from defects_in_welds.radiograph import Radiograph
@@ -98,7 +98,7 @@ def _load(model: Path) -> tuple[Predictor, Path, Path]:
     """Open a model; give what it was read from, and the folder that holds its ``run.json``."""
     if is_exported_model(model):
         return Predictor.from_exported_model(model), model, model
-    checkpoint = model / BEST_NAME if model.is_dir() or not model.suffix else model
+    checkpoint = checkpoint_path(model)
     return Predictor.from_checkpoint(checkpoint), checkpoint, checkpoint.parent
 
 

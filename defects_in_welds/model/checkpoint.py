@@ -44,6 +44,11 @@ class Checkpoint:
     extra: dict[str, Any]
 
 
+def checkpoint_path(model: Path) -> Path:
+    """Find the checkpoint where a user names it or the folder of its model, which may not be there yet."""
+    return model / BEST_NAME if model.is_dir() or not model.suffix else model
+
+
 def save_checkpoint(
     path: Path,
     detector: nn.Module,

@@ -18,7 +18,8 @@ from pytorch_lightning.loggers.logger import Logger
 
 from defects_in_welds.output_folder import reserved
 from defects_in_welds.params import DATA_DIR, Params, ParamsError, without_credentials
-from defects_in_welds.training.mlflow_store import LOCAL_STORE, limit_retries, store_of, tracking_uri
+from defects_in_welds.training import mlflow_store
+from defects_in_welds.training.mlflow_store import limit_retries, store_of, tracking_uri
 from defects_in_welds.training.outbox import Outbox, deliver_left_behind
 
 _log = logging.getLogger(__name__)
@@ -188,9 +189,11 @@ def _open_new_run(uri: str, params: Params, data_sha256: str, unsent_dir: Path) 
         if not _is_server_away(uri, error):
             raise
         _log.warning(
-            "MLflow at %s cannot be reached: this run is recorded in %s", without_credentials(uri), LOCAL_STORE
+            "MLflow at %s cannot be reached: this run is recorded in %s",
+            without_credentials(uri),
+            mlflow_store.LOCAL_STORE,
         )
-        uri = LOCAL_STORE
+        uri = mlflow_store.LOCAL_STORE
         client, experiment_id, run_id = _create_run(uri, params, data_sha256)
     deliver_left_behind(client, unsent_dir)
     tracker = RunTracker(Outbox(client, run_id, unsent_dir / run_id), run_id, experiment_id, uri)

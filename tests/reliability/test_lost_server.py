@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from defects_in_welds.params import load_params
-from defects_in_welds.training import mlflow_store, outbox, tracking
+from defects_in_welds.training import mlflow_store, outbox
 from defects_in_welds.training.outbox import Outbox
 from defects_in_welds.training.tracking import RunTracker, tracked_run
 
@@ -120,8 +120,7 @@ def test_no_record_is_lost_when_the_server_dies_and_comes_back(server, caplog):
 
 def test_a_server_that_is_away_from_the_start_has_a_local_stand_in(server, caplog, monkeypatch):
     local = f"sqlite:///{Path.cwd()}/mlflow.db"
-    for module in (mlflow_store, tracking):
-        monkeypatch.setattr(module, "LOCAL_STORE", local)
+    monkeypatch.setattr(mlflow_store, "LOCAL_STORE", local)
     with tracked_run(load_params(), "", unsent_dir=UNSENT) as tracker:
         log_steps(tracker, 1, 2)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [

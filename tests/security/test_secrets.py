@@ -23,7 +23,7 @@ from defects_in_welds.model.checkpoint import save_checkpoint
 from defects_in_welds.model.faster_rcnn import InputSpec
 from defects_in_welds.model.weights import load_start_weights
 from defects_in_welds.params import ParamsError, load_params
-from defects_in_welds.training import tracking
+from defects_in_welds.training import mlflow_store
 from defects_in_welds.training.environment import environment
 from defects_in_welds.training.run_training import _fingerprint, _run_record
 from defects_in_welds.training.tracking import tracked_run
@@ -187,7 +187,7 @@ def test_a_download_that_fails_quotes_no_token(secretive, capfd, caplog):
 @pytest.mark.parametrize("end", ["", "/", "/path/"])
 def test_a_server_that_is_away_is_named_without_its_password(secretive, monkeypatch, capfd, caplog, end):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{SERVER}{end}")
-    monkeypatch.setattr(tracking, "LOCAL_STORE", f"sqlite:///{secretive}/mlflow.db")
+    monkeypatch.setattr(mlflow_store, "LOCAL_STORE", f"sqlite:///{secretive}/mlflow.db")
     with tracked_run(load_params(), "") as tracker:
         tracker.log_metrics({"loss": 1.0})
     assert f"MLflow at http://{CLOSED}" in caplog.text
