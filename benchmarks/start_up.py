@@ -1,5 +1,6 @@
 """What the command line adds to Python's own start, and a pipeline with nothing to do to DVC's own minimum.
 
+    make repro
     python benchmarks/start_up.py
 
 `--help` is compared with a program that does nothing. `dvc repro` is run in a copy of this project whose outputs are
